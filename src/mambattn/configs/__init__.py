@@ -1,0 +1,25 @@
+"""The settings of models, preprocessing and training: frozen dataclasses that refuse unknown keys."""
+
+from mambattn.configs._base import Config
+from mambattn.configs.model import (
+    FTTransformerConfig,
+    MambAttentionConfig,
+    MambularConfig,
+    MLPConfig,
+    ResNetConfig,
+    TabularModelConfig,
+)
+from mambattn.configs.preprocessing import PreprocessingConfig
+from mambattn.configs.trainer import TrainerConfig
+
+__all__ = [
+    "Config",
+    "FTTransformerConfig",
+    "MLPConfig",
+    "MambAttentionConfig",
+    "MambularConfig",
+    "PreprocessingConfig",
+    "ResNetConfig",
+    "TabularModelConfig",
+    "TrainerConfig",
+]

@@ -1,0 +1,102 @@
+"""What every config shares: frozen, checked, saved as plain JSON, unknown keys refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, Self
+
+from mambattn._errors import ConfigError
+
+__all__ = ["Config", "check_choice", "check_number"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of the configs: a frozen dataclass whose fields are checked when it is made."""
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """Return the names of the fields, in order."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def check_keys(cls, keys: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` for a key that is no field, naming the nearest one."""
+        for key in keys:
+            if key not in cls.field_names():
+                near = difflib.get_close_matches(key, cls.field_names(), n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(cls.field_names())}."
+                raise ConfigError(f"{cls.__name__} has no setting {key!r}.{hint}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a config from plain values, as `to_dict` gives them; unknown keys raise `ConfigError`."""
+        cls.check_keys(values)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in self.field_names()
+            for value in [getattr(self, name)]
+        }
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed; unknown names raise `ConfigError`."""
+        self.check_keys(changes)
+        return dataclasses.replace(self, **changes)
+
+    def is_default(self, name: str) -> bool:
+        """Say whether a field still has its default value."""
+        default = {field.name: field.default for field in dataclasses.fields(self)}[name]
+        return getattr(self, name) == default
+
+    def _to_builtin(self) -> None:
+        """Turn NumPy scalars into Python numbers and lists into tuples, so that a config saves and compares plainly."""
+        for name in self.field_names():
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+            elif type(value).__module__ == "numpy" and isinstance(value, numbers.Number):
+                object.__setattr__(self, name, value.item())  # type: ignore[attr-defined]
+            elif type(value).__module__ == "numpy" and type(value).__name__ in {"bool", "bool_"}:
+                object.__setattr__(self, name, bool(value))
+
+
+def check_number(
+    config: Config,
+    name: str,
+    *,
+    low: float,
+    high: float = math.inf,
+    integer: bool = False,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Raise `ConfigError` unless the field is a number in the range (an integer where asked)."""
+    value = getattr(config, name)
+    kind = "an integer" if integer else "a number"
+    wanted = numbers.Integral if integer else numbers.Real
+    in_range = (
+        isinstance(value, wanted)
+        and not isinstance(value, bool)
+        and (low < value if open_low else low <= value)
+        and (value < high if open_high else value <= high)
+    )
+    if not in_range:
+        left, right = ("(" if open_low else "["), (")" if open_high or high == math.inf else "]")
+        raise ConfigError(f"`{name}` must be {kind} in {left}{low}, {high}{right}, however {name}={value!r}.")
+
+
+def check_choice(config: Config, name: str, choices: tuple[Any, ...]) -> None:
+    """Raise `ConfigError` unless the field is one of the choices."""
+    value = getattr(config, name)
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"`{name}` must be one of {', '.join(map(repr, choices))}, however {name}={value!r}.{hint}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
+
+import numpy as np
 
 from mambattn._errors import ConfigError
 
@@ -20,12 +21,29 @@ class Config:
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:
-        """Return the names of the fields, in order."""
+        """Return the names of the fields.
+
+        Returns
+        -------
+        tuple of str
+            The names, in order.
+        """
         return tuple(field.name for field in dataclasses.fields(cls))
 
     @classmethod
-    def check_keys(cls, keys: Mapping[str, Any]) -> None:
-        """Raise `ConfigError` for a key that is no field, naming the nearest one."""
+    def check_keys(cls, keys: Iterable[str]) -> None:
+        """Refuse keys that are no fields.
+
+        Parameters
+        ----------
+        keys : iterable of str
+            The names to check.
+
+        Raises
+        ------
+        ConfigError
+            If one is unknown; the message names the nearest field.
+        """
         for key in keys:
             if key not in cls.field_names():
                 near = difflib.get_close_matches(key, cls.field_names(), n=1)
@@ -34,12 +52,34 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make a config from plain values, as `to_dict` gives them; unknown keys raise `ConfigError`."""
+        """Make a config from plain values, as `to_dict` gives them.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+            Some or all of the fields.
+
+        Returns
+        -------
+        Config
+            A config of this class.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value cannot hold.
+        """
         cls.check_keys(values)
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
+        """Return the fields as JSON-ready values.
+
+        Returns
+        -------
+        dict
+            A value for each field; tuples become lists.
+        """
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name in self.field_names()
@@ -47,12 +87,39 @@ class Config:
         }
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed; unknown names raise `ConfigError`."""
+        """Return a copy with some fields changed.
+
+        Parameters
+        ----------
+        **changes : object
+            New values, by field.
+
+        Returns
+        -------
+        Config
+            The changed copy, checked anew.
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown or the fields do not go together.
+        """
         self.check_keys(changes)
         return dataclasses.replace(self, **changes)
 
     def is_default(self, name: str) -> bool:
-        """Say whether a field still has its default value."""
+        """Say whether a field still has its default value.
+
+        Parameters
+        ----------
+        name : str
+            A field.
+
+        Returns
+        -------
+        bool
+            True if the value equals the default.
+        """
         default = {field.name: field.default for field in dataclasses.fields(self)}[name]
         return getattr(self, name) == default
 
@@ -62,10 +129,8 @@ class Config:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-            elif type(value).__module__ == "numpy" and isinstance(value, numbers.Number):
-                object.__setattr__(self, name, value.item())  # type: ignore[attr-defined]
-            elif type(value).__module__ == "numpy" and type(value).__name__ in {"bool", "bool_"}:
-                object.__setattr__(self, name, bool(value))
+            elif isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
 
 
 def check_number(
@@ -81,10 +146,11 @@ def check_number(
     """Raise `ConfigError` unless the field is a number in the range (an integer where asked)."""
     value = getattr(config, name)
     kind = "an integer" if integer else "a number"
-    wanted = numbers.Integral if integer else numbers.Real
+    wanted = int if integer else (int, float)
     in_range = (
         isinstance(value, wanted)
         and not isinstance(value, bool)
+        and math.isfinite(value)
         and (low < value if open_low else low <= value)
         and (value < high if open_high else value <= high)
     )

@@ -33,7 +33,8 @@ bench: setup
 	$(BIN)/python -m mambattn.bench
 
 docs: setup
-	$(BIN)/python docs/build.py
+	$(BIN)/pip install -q -e ".[docs]"
+	$(BIN)/sphinx-build -q -W --keep-going docs site
 
 clean:
 	rm -rf .venv build demo site src/*.egg-info

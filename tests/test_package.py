@@ -1,0 +1,53 @@
+"""The package as a whole: what it exports, and what an import costs."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mambattn
+from mambattn import _errors
+
+MODULES = [info.name for info in pkgutil.walk_packages(mambattn.__path__, "mambattn.") if "__main__" not in info.name]
+ROOMS = ["bench", "compare", "configs", "mixers", "models", "nn", "ops", "plots", "report", "schedule", "stack"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_names_exist_and_are_sorted_by_ruff(name):
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", [])
+    assert len(exported) == len(set(exported))
+    for entry in exported:
+        assert hasattr(module, entry), f"{name}.__all__ names {entry!r}, which is not there"
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "tabular", "training"])
+def test_every_room_says_what_is_public(room):
+    assert importlib.import_module(f"mambattn.{room}").__all__
+
+
+def test_nothing_inside_imports_the_top_level_package():
+    for path in Path(mambattn.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf8"))):
+            if isinstance(node, ast.Import):
+                assert all(alias.name != "mambattn" for alias in node.names), path
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != "mambattn" or path.name == "__init__.py", path
+
+
+def test_the_error_tree():
+    assert issubclass(_errors.ConfigError, ValueError)
+    assert issubclass(_errors.ShapeError, ValueError)
+    assert issubclass(_errors.DataError, ValueError)
+    assert issubclass(_errors.BackendUnavailableError, ImportError)
+    assert all(issubclass(getattr(_errors, name), _errors.MambAttnError) for name in _errors.__all__)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import mambattn, mambattn.schedule, sys; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

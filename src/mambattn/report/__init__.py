@@ -1,1 +1,5 @@
-"""report."""
+"""One self-contained HTML page a run: it opens offline, prints, and fetches nothing."""
+
+from mambattn.report.compare import compare_page
+
+__all__ = ["compare_page"]

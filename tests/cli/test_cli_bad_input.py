@@ -1,0 +1,190 @@
+"""Everything that can be wrong with what a user gives: exit code 2, one clear message, no traceback."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from mambattn.cli import main
+from mambattn.configs import MLPConfig, TrainerConfig
+from mambattn.models import MLPClassifier, MLPRegressor
+
+GOOD = "age,ward,ill\n" + "".join(f"{20 + i},{'ab'[i % 2]},{'yn'[i % 3 == 0]}\n" for i in range(30))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of tables and model files, most of them broken."""
+    here = tmp_path_factory.mktemp("bad")
+    texts = {
+        "good.csv": GOOD,
+        "empty.csv": "",
+        "blank.csv": "\n\n",
+        "header.csv": "age,ward,ill\n",
+        "long.csv": GOOD + "1,a,y,extra\n",
+        "short.csv": "a;b;c\n1;2;3\n4;5\n",
+        "quote.csv": 'a,b\n1,"open\n2,3\n',
+        "twice.csv": "age,age,ill\n1,2,y\n",
+        "nameless.csv": ",,ill\n1,2,y\n",
+        "missing.csv": "age,ill\n1,\n2,\n",
+        "single.csv": "age,ill\n" + "".join(f"{i},y\n" for i in range(30)),
+        "alone.csv": "ill\ny\nn\n",
+        "few.csv": "age,ill\n1,y\n2,n\n3,y\n",
+        "rare.csv": GOOD + "1,a,maybe\n",
+        "fake.parquet": "age,ill\n1,y\n",
+        "fake.safetensors": "age,ill\n1,y\n",
+        "text.csv": "age,ward\n30,a\n,b\nold,a\n",
+        "lacking.csv": "ward\na\n",
+    }
+    for name, text in texts.items():
+        (here / name).write_text(text)
+    (here / "latin.csv").write_bytes("größe,ill\n1,y\n".encode("latin-1"))
+    (here / "zipped.csv").write_bytes(b"\x1f\x8b\x08\x00rest")
+    (here / "nul.csv").write_bytes(b"a,b\x00\n1,2\n")
+    (here / "cut.parquet").write_bytes(b"PAR1 and no more")
+    (here / "folder").mkdir()
+
+    frame = pd.read_csv(here / "good.csv")
+    trainer = TrainerConfig(max_epochs=1, verbose=0)
+    config = MLPConfig(d_model=4, layer_sizes=(4,))
+    MLPClassifier(config, trainer_config=trainer, random_state=0).fit(frame[["age", "ward"]], frame["ill"]).save(
+        here / "model.safetensors"
+    )
+    MLPRegressor(config, trainer_config=trainer, random_state=0).fit(frame[["ward"]], frame["age"]).save(
+        here / "number.safetensors"
+    )
+    content = (here / "model.safetensors").read_bytes()
+    (here / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    (here / "edited.safetensors").write_bytes(content[:-4] + b"\x00\x00\x80\x3f")
+    save_file({"weight": np.zeros(3)}, here / "foreign.safetensors")
+    return here
+
+
+CASES = {
+    # The table itself.
+    "no file": ("compare gone.csv --target ill", "There is no file 'gone.csv'. Give a CSV or Parquet file, or one of"),
+    "nearly bundled": ("compare brest_cancer", "There is no file 'brest_cancer'. Did you mean 'breast_cancer'?"),
+    "a folder": ("compare folder --target ill", "folder is a directory. Give a CSV or Parquet file."),
+    "empty": ("compare empty.csv --target ill", "empty.csv is empty. Give a table with a header and rows."),
+    "blank lines": ("fit blank.csv --target ill", "blank.csv is empty. Give a table with a header and rows."),
+    "header alone": ("compare header.csv --target ill", "header.csv has a header but no rows."),
+    "a long row": (
+        "compare long.csv --target ill",
+        "long.csv, line 32: 4 cells, but the header has 3 (comma-separated).",
+    ),
+    "a short row": (
+        "fit short.csv --target c",
+        "short.csv, line 3: 2 cells, but the header has 3 (semicolon-separated).",
+    ),
+    "an open quote": ("fit quote.csv --target b", "quote.csv is not a CSV file: unexpected end of data."),
+    "not UTF-8": ("compare latin.csv --target ill", "latin.csv is not UTF-8 text (byte 0xf6). Save it as CSV in UTF-8"),
+    "compressed": ("compare zipped.csv --target ill", "zipped.csv is compressed. Unpack it"),
+    "NUL bytes": ("compare nul.csv --target b", "nul.csv is not text. Give a CSV or Parquet file."),
+    "no Parquet": ("compare fake.parquet --target ill", "fake.parquet is not a Parquet file, or is damaged:"),
+    "cut Parquet": ("compare cut.parquet --target ill", "cut.parquet is not a Parquet file, or is damaged:"),
+    "a name twice": ("compare twice.csv --target ill", "twice.csv: 2 columns are called 'age'."),
+    "no names": ("compare nameless.csv --target ill", "nameless.csv: 2 columns have no name."),
+    # The target and the columns.
+    "no target": ("compare good.csv", "Say which column to predict: --target COLUMN. Columns: age, ward, ill."),
+    "wrong target": ("compare good.csv --target il", "--target: there is no column 'il'. Did you mean 'ill'?"),
+    "far target": ("fit good.csv --target xyz", "--target: there is no column 'xyz'. Columns: age, ward, ill."),
+    "bundled target": ("compare wine --target ill", "The target of wine is 'cultivar', however --target is 'ill'."),
+    "target missing": ("compare missing.csv --target ill", "The target 'ill' is missing in every row."),
+    "single class": ("compare single.csv --target ill", "The target 'ill' is 'y' in every row."),
+    "fit a single class": (
+        "fit single.csv --target ill",
+        "A classifier needs at least two classes, however `y` holds one class only: ['y'].",
+    ),
+    "nothing but a target": ("compare alone.csv --target ill", "alone.csv has no column to predict 'ill' from."),
+    "all dropped": ("fit good.csv --target ill --drop age --drop ward", "has no column to predict 'ill' from."),
+    "too few rows": ("compare few.csv --target ill", "has 1 rows, fewer than folds=3."),
+    "a rare class": (
+        "compare rare.csv --target ill",
+        "Class 'maybe' of the target 'ill' has 1 rows, fewer than folds=3.",
+    ),
+    "text for numbers": (
+        "compare good.csv --target ill --task regression",
+        "task='regression' needs a numeric target, however 'ill' holds 'n'.",
+    ),
+    "fit text for numbers": (
+        "fit good.csv --target ill --task regression",
+        "task='regression' needs a numeric target, however 'ill' holds 'n'.",
+    ),
+    "wrong drop": (
+        "compare good.csv --target ill --drop agee",
+        "--drop: there is no column 'agee'. Did you mean 'age'?",
+    ),
+    "drop the target": ("compare good.csv --target ill --drop ill", "--drop 'ill' is the target. Name another column."),
+    "wrong categorical": (
+        "fit good.csv --target ill --categorical wards",
+        "--categorical: there is no column 'wards'. Did you mean 'ward'?",
+    ),
+    "categorical dropped": (
+        "fit good.csv --target ill --drop ward --categorical ward",
+        "--categorical: there is no column 'ward'.",
+    ),
+    # Settings.
+    "wrong model": ("compare wine --models mambla,mlp", "There is no model 'mambla'."),
+    "one model": ("compare wine --models mlp", "A comparison needs at least two models"),
+    "wrong schedule": ("compare wine --schedule MXA", "`schedule` 'MXA' has 'X' at position 2."),
+    "ablate without values": ("compare wine --ablate last_layer", "'last_layer' must be FIELD=value,value"),
+    "ablate with a gap": ("compare wine --ablate n_layers=1,,2", "'n_layers=1,,2' must be FIELD=value,value"),
+    "ablate twice": ("compare wine --ablate d_state=1 --ablate d_state=2", "'d_state' is given twice."),
+    "ablate nothing known": ("compare wine --ablate n_layer=1,2", "has no setting 'n_layer'. Did you mean 'n_layers'?"),
+    "ablate out of range": ("compare wine --ablate n_layers=0,2", "`n_layers` must be an integer in [1, inf)"),
+    "wrong metric": ("compare wine --metric roc", "`metric` must be one of"),
+    "metric of another task": ("compare wine --metric rmse", "`metric` 'rmse' does not fit a multiclass task."),
+    "one fold": ("compare wine --folds 1", "1 is not in the range x>=2"),
+    "no time": ("compare wine --time-limit 0", "0.0 is not in the range x>0"),
+    "no such folder": ("compare wine --json gone/x.json", "there is no directory 'gone'."),
+    "no such device": ("compare wine --device tpux", "device"),
+    "set without a section": ("fit wine --set d_model=3", "'d_model=3' must be SECTION.FIELD=value"),
+    "set without a value": ("fit wine --set model.d_model", "'model.d_model' must be SECTION.FIELD=value"),
+    "set nothing known": ("fit wine --set trainer.lrr=1", "TrainerConfig has no setting 'lrr'. Did you mean 'lr'?"),
+    "set twice": ("fit wine --set trainer.lr=1 --set trainer.lr=2", "'trainer.lr' is given twice."),
+    "set text": ("fit wine --set trainer.lr=fast", "`lr` must be a number in (0, inf), however lr='fast'."),
+    "heads that do not fit": ("fit wine --set model.d_model=100", "`d_model` must be divisible by `n_heads`"),
+    "schedule of an MLP": ("fit wine --model mlp --schedule MA", "--schedule is for --model mambattention"),
+    "schedule and counts": ("fit wine --schedule MA --set model.n_layers=2", "`n_layers` would be ignored"),
+    "fit to nowhere": ("fit wine --out gone/m.safetensors", "there is no directory 'gone'."),
+    # Model files, and tables to predict.
+    "no model file": ("predict gone.safetensors good.csv", "There is no model file at 'gone.safetensors'."),
+    "cut model": ("predict cut.safetensors good.csv", "it is truncated or of another kind"),
+    "edited model": ("describe edited.safetensors", "was changed after it was written"),
+    "foreign model": ("describe foreign.safetensors", "it is a safetensors file of another program"),
+    "text as model": ("describe fake.safetensors", "must be a safetensors file, however it cannot be read as one"),
+    "neither": ("describe MXA", "'MXA' is neither a file nor a schedule. Give a model file, or letters out of M, S, A"),
+    "length of a model": ("describe model.safetensors --seq-len 9", "--d-model and --seq-len are for a schedule"),
+    "text at predict": (
+        "predict model.safetensors text.csv",
+        "column 'age' held numbers when the model was fitted, however row 3 holds 'old'.",
+    ),
+    "column lacking": (
+        "predict model.safetensors lacking.csv",
+        "lacking.csv lacks column 'age', which the model was fitted on.",
+    ),
+    "nothing to predict": ("predict model.safetensors header.csv", "header.csv has a header but no rows."),
+    "chances of a number": (
+        "predict number.safetensors good.csv --proba",
+        "--proba needs a classifier, however number.safetensors holds a MLPRegressor.",
+    ),
+    "predict to nowhere": ("predict model.safetensors good.csv --out gone/p.csv", "there is no directory 'gone'."),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_clear_message(folder, monkeypatch, case):
+    command, message = CASES[case]
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(main, command.split())
+    assert message in result.stderr
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("Error:") == 1
+
+
+def test_no_file_is_left_behind(folder):
+    assert not (folder / "model.safetensors.part").exists()
+    assert not list(folder.glob("report*"))

@@ -1,1 +1,18 @@
-"""ops/attend."""
+"""Softmax attention: full, windowed, and windowed with global tokens."""
+
+from mambattn.ops._dispatch import register
+from mambattn.ops.attend.api import AttentionState, attention, attention_init_state, attention_step
+from mambattn.ops.attend.reference import attention_mask, attention_reference, attention_weights
+from mambattn.ops.attend.vectorised import attention_torch
+
+__all__ = [
+    "AttentionState",
+    "attention",
+    "attention_init_state",
+    "attention_mask",
+    "attention_step",
+    "attention_weights",
+]
+
+register("attention", "reference", attention_reference, "dense matrix of weights, the definition")
+register("attention", "torch", attention_torch, "blocks of scaled_dot_product_attention, any device")

@@ -3,13 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from rich.table import Table
+
+from mambattn._errors import DataError
+from mambattn.compare import _board, _verdict
 
 __all__ = ["Comparison", "FoldResult", "ModelResult"]
 
+FORMAT = "mambattn comparison"
+FORMAT_VERSION = 1
+
+
+def _plain(value: Any) -> Any:
+    """Turn a result into JSON-ready values; JSON has no NaN and no infinity, so these become None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _Plain:
+    """What the flat dataclasses share: to and from JSON-ready values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values; a score that is no number becomes None."""
+        return _plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make it again from what `to_dict` gave.
+
+        Parameters
+        ----------
+        values : mapping
+            The fields.
+
+        Returns
+        -------
+        Self
+            The result; a float that was None is NaN again.
+        """
+        floats = {field.name for field in dataclasses.fields(cls) if field.type == "float"}  # type: ignore[arg-type]
+        return cls(**{name: math.nan if value is None and name in floats else value for name, value in values.items()})
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FoldResult:
+class FoldResult(_Plain):
     """One fit of one model on one fold with one seed.
 
     Parameters
@@ -52,13 +98,9 @@ class FoldResult:
     budget_seconds: float | None = None
     history: dict[str, list[float]] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON-ready values."""
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelResult:
+class ModelResult(_Plain):
     """One row of the leaderboard: a model over all folds and seeds.
 
     Parameters
@@ -98,10 +140,6 @@ class ModelResult:
     n_cut: int
     n_fits: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as JSON-ready values."""
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -126,12 +164,18 @@ class Comparison:
     folds : tuple of FoldResult
         Every fit.
     contrasts : dict of str to dict
-        Paired differences between model families ("both - mamba", "both - attention", "mamba - attention",
-        "best mixer - boosting", "best mixer - linear"), each with "a", "b", "difference", "ci_low", "ci_high".
-    predictions : dict of str to list, not in the JSON
-        Held-out predictions of each row for figures: see `mambattn.compare.run`.
+        Paired differences: "both - mamba", "both - attention", "mamba - attention", and "best mixer - X" with X
+        "boosting", "linear", "dummy" and "network without mixer", as far as such rows are there. Each has the names of
+        its two rows "a" and "b", "difference", "ci_low", "ci_high" as in `ModelResult`, and "a_of" and "b_of": out of
+        how many rows a and b were chosen as the best, on these very rows (1: nothing was chosen).
     seconds : float
-        Wall-clock time of the whole comparison.
+        Wall-clock time of the fits, those of earlier runs that were resumed included.
+    notes : tuple of str
+        What was assumed or merged, one sentence each.
+    predictions : dict of str to Any, not in the JSON
+        Held-out predictions of the first seed, for figures: "index" (row numbers), "fold" (the fold of each), "y" (the
+        targets; for classes their positions in "classes"), "classes" (labels; empty for regression), and "models": a
+        dict of each row's name to predictions (n,) or probabilities (n, n_classes).
     """
 
     task: str
@@ -144,4 +188,117 @@ class Comparison:
     folds: tuple[FoldResult, ...]
     contrasts: dict[str, dict[str, Any]]
     seconds: float
-    predictions: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    predictions: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def table(self) -> Table:
+        """Draw the leaderboard.
+
+        Returns
+        -------
+        rich.table.Table
+            A row a model, best first; the caption says what the interval covers.
+        """
+        return _board.leaderboard_table(self)
+
+    def verdict(self) -> str:
+        """Answer "Mamba, attention, or both?" in one line, with one more about the yardsticks.
+
+        Returns
+        -------
+        str
+            The answer: "Undecided" where an interval includes 0.
+        """
+        return _verdict.verdict(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the predictions as JSON-ready values.
+
+        Returns
+        -------
+        dict of str to Any
+            The fields, with the verdict, and the format's name and version.
+        """
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "verdict": self.verdict(),
+            **{name: _plain(getattr(self, name)) for name in _SIMPLE_FIELDS},
+            "rows": [row.to_dict() for row in self.rows],
+            "folds": [fold.to_dict() for fold in self.folds],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a comparison again from what `to_dict` gave.
+
+        Parameters
+        ----------
+        values : mapping
+            The values, such as a comparison's JSON file holds.
+
+        Returns
+        -------
+        Comparison
+            The comparison, without predictions.
+
+        Raises
+        ------
+        DataError
+            If the values are no comparison, or of a newer format.
+        """
+        if values.get("format") != FORMAT:
+            raise DataError(
+                f"This is no comparison: its `format` must be {FORMAT!r}, however it is {values.get('format')!r}."
+            )
+        if values["format_version"] > FORMAT_VERSION:
+            raise DataError(
+                f"This comparison has format_version={values['format_version']}, and this mambattn reads up to "
+                f"{FORMAT_VERSION}. Update mambattn."
+            )
+        return cls(
+            **{name: values[name] for name in _SIMPLE_FIELDS if name != "notes"},
+            notes=tuple(values["notes"]),
+            rows=tuple(ModelResult.from_dict(row) for row in values["rows"]),
+            folds=tuple(FoldResult.from_dict(fold) for fold in values["folds"]),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a comparison from its JSON file.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Comparison
+            The comparison, without predictions.
+
+        Raises
+        ------
+        DataError
+            If the file is not there, or holds no comparison.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as the JSON of a comparison: {error}.") from error
+        if not isinstance(values, dict):
+            raise DataError(f"{path} holds no comparison, but {type(values).__name__}.")
+        return cls.from_dict(values)
+
+
+_SIMPLE_FIELDS = (
+    "task",
+    "metric",
+    "greater_is_better",
+    "data",
+    "settings",
+    "machine",
+    "contrasts",
+    "seconds",
+    "notes",
+)

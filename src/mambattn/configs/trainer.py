@@ -24,12 +24,13 @@ class TrainerConfig(Config):
     val_size : float, default 0.2
         Share of the rows held out to choose the best epoch (stratified for classes). Not used where `X_val` is given.
     weight_decay : float, default 1e-5
-        Decoupled decay of the weight matrices; norms, biases, embeddings, ``A_log`` and ``D`` have none.
+        Decay of the weight matrices; norms, biases, embeddings, ``A_log`` and ``D`` have none. Decoupled with "adamw",
+        else a penalty on the loss.
     optimizer : {"adamw", "adam", "sgd"}, default "adamw"
-        The optimiser.
+        The optimiser; "sgd" has a Nesterov momentum of 0.9.
     lr_schedule : {"cosine", "plateau", "constant"}, default "cosine"
-        Shape of the learning rate after the warm-up. Under `max_seconds` the cosine follows the time where that runs
-        out first.
+        Shape of the learning rate after the warm-up. "plateau" halves it after `patience` // 3 epochs without a better
+        validation loss. Under `max_seconds` warm-up and cosine follow the time where that runs out first.
     warmup : float, default 0.05
         Share of the steps over which the rate rises linearly from 0.
     grad_clip : float or None, default 1.0
@@ -39,7 +40,7 @@ class TrainerConfig(Config):
     precision : {"auto", "float32", "bfloat16"}, default "auto"
         ``"auto"`` is mixed bfloat16 on a GPU that has it, float32 elsewhere.
     max_seconds : float or None, default None
-        Wall-clock limit of one fit.
+        Wall-clock limit of one fit, its preprocessing included; at least one step and one validation are made.
     verbose : int, default 1
         0: no progress bar.
 

@@ -1,0 +1,73 @@
+"""Inputs of the scan tests, and one run with all outputs and gradients by name, as the fixture `scan`."""
+
+from collections.abc import Collection
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mambattn.ops import selective_scan
+
+
+def make_inputs(
+    batch: int, seq_len: int, d_inner: int, d_state: int, n_groups: int = 0, *, seed: int = 0
+) -> dict[str, Tensor]:
+    """Draw float64 inputs with every option, the step sizes positive; n_groups = 0 leaves out the axis of groups."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    groups = (n_groups,) if n_groups else ()
+    return {
+        "u": draw(batch, seq_len, d_inner),
+        "dt": draw(batch, seq_len, d_inner).abs() / 2,
+        "A": -torch.exp(0.5 * draw(d_inner, d_state)),
+        "B": draw(batch, seq_len, *groups, d_state),
+        "C": draw(batch, seq_len, *groups, d_state),
+        "D": draw(d_inner),
+        "z": draw(batch, seq_len, d_inner),
+        "dt_bias": draw(d_inner).abs() / 2,
+        "initial_state": draw(batch, d_inner, d_state),
+    }
+
+
+def packed(batch: int, seq_len: int) -> Tensor:
+    """Number sequences that start at other places in each row."""
+    return torch.stack([(torch.arange(seq_len) + 3 * row) // 7 for row in range(batch)])
+
+
+def run(
+    inputs: dict[str, Tensor],
+    backend: str,
+    dtype: torch.dtype,
+    *,
+    without: Collection[str] = (),
+    dt_softplus: bool = True,
+    reverse: bool = False,
+    seq_idx: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Scan, send a fixed random gradient into y and the final state, and give all outputs and gradients in float64."""
+    given = {name: x.to(dtype).requires_grad_() for name, x in inputs.items() if name not in without}
+    y, final_state = selective_scan(
+        **given, dt_softplus=dt_softplus, return_final_state=True, reverse=reverse, seq_idx=seq_idx, backend=backend
+    )
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(dtype) for x in (y, final_state)]
+    gradients = torch.autograd.grad((y, final_state), list(given.values()), weights)
+    results = {"y": y, "final_state": final_state} | {
+        f"gradient of {name}": gradient for name, gradient in zip(given, gradients, strict=True)
+    }
+    return {name: x.detach().double() for name, x in results.items()}
+
+
+def distance(x: Tensor, truth: Tensor) -> float:
+    """Give the largest error, in units of the largest true value."""
+    return ((x - truth).abs().max() / truth.abs().max().clamp_min(1e-300)).item()
+
+
+@pytest.fixture(scope="session")
+def scan() -> SimpleNamespace:
+    """Give the helpers of this file; test files cannot import each other."""
+    return SimpleNamespace(make_inputs=make_inputs, packed=packed, run=run, distance=distance)

@@ -201,6 +201,12 @@ def test_max_seconds_ends_within_a_step_and_a_validation(monkeypatch):
     progress = 0.8  # of the time, at the middle of the last step
     assert history.lr[-1] == pytest.approx(0.05 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95)))
 
+    # Before the first validation its time is reckoned from the steps: a third step would leave too little.
+    now, network = 50.0, Slow()
+    history = run(network, QUIET.replace(max_seconds=2.5, max_epochs=10_000))
+    assert network.sizes == [16, 16]
+    assert history.seconds == [3.0]
+
 
 def test_max_seconds_of_nothing_still_makes_a_step_and_a_validation():
     network = Linear()

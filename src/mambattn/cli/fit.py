@@ -86,7 +86,7 @@ def fit(
 
     from mambattn import configs, models
     from mambattn.cli._tables import read_target_table
-    from mambattn.compare._table import decide_task
+    from mambattn.compare import decide_task
     from mambattn.compare.metrics import metrics_of
     from mambattn.training import hold_out
 

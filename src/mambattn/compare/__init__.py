@@ -4,9 +4,20 @@
 intervals, and a verdict that says "undecided" where the intervals do.
 """
 
+from mambattn.compare._table import decide_task
 from mambattn.compare.bundled import BUNDLED, load_bundled
 from mambattn.compare.experiment import run
 from mambattn.compare.metrics import METRICS, Metric
 from mambattn.compare.results import Comparison, FoldResult, ModelResult
 
-__all__ = ["BUNDLED", "METRICS", "Comparison", "FoldResult", "Metric", "ModelResult", "load_bundled", "run"]
+__all__ = [
+    "BUNDLED",
+    "METRICS",
+    "Comparison",
+    "FoldResult",
+    "Metric",
+    "ModelResult",
+    "decide_task",
+    "load_bundled",
+    "run",
+]

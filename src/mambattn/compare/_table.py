@@ -143,10 +143,38 @@ def _take_target(frame: pd.DataFrame, y: Any, name: str | None) -> tuple[pd.Data
 
 
 def decide_task(target: pd.Series, name: str, task: str) -> tuple[str, tuple[str, ...]]:
-    """Return "classification" or "regression" (or the kind of classes promised), and what was assumed.
+    """Tell the task of a target.
 
     A target is taken for a number to regress on if its type is numeric and it has more than 20 distinct values, or
     some with a fraction and more than two distinct ones; for classes otherwise.
+
+    Parameters
+    ----------
+    target : pandas.Series
+        The target, without missing values.
+    name : str
+        Its name, for the messages.
+    task : {"auto", "classification", "binary", "multiclass", "regression"}
+        What was promised.
+
+    Returns
+    -------
+    task : str
+        "classification" or "regression", or the kind of classes promised.
+    assumed : tuple of str
+        What was assumed, in a sentence, and how to say otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If `task` is unknown.
+    DataError
+        If a number was promised and the target is text.
+
+    Examples
+    --------
+    >>> decide_task(pd.Series([0.5, 1.5, 2.5]), "price", "auto")[0]
+    'regression'
     """
     if task not in TASKS:
         raise ConfigError(f"`task` must be one of {', '.join(map(repr, TASKS))}, however task={task!r}.")

@@ -122,6 +122,7 @@ class _Run:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.steps_an_epoch = math.ceil(len(training) / config.batch_size)
         self.n_steps = 0
+        self.began = time.monotonic()
         self.last_lr = 0.0
         self.val_seconds = 0.0
         self.train_loss: list[float] = []
@@ -151,7 +152,14 @@ class _Run:
 
     def is_out_of_time(self) -> bool:
         limit = self.config.max_seconds
-        return limit is not None and self.elapsed() + self.val_seconds >= limit
+        return limit is not None and self.elapsed() + self.validation_seconds() >= limit
+
+    def validation_seconds(self) -> float:
+        """Time to keep for a validation: what the last one took; before the first, what training on its rows would."""
+        if self.val_loss:
+            return self.val_seconds
+        in_steps = (time.monotonic() - self.began) / max(1, self.n_steps)
+        return in_steps * len(self.validation) / self.config.batch_size
 
     def epoch(self, order: torch.Generator) -> None:
         """Make the steps of one epoch, or those that the time allows, and validate."""

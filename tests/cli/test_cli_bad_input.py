@@ -1,5 +1,7 @@
 """Everything that can be wrong with what a user gives: exit code 2, one clear message, no traceback."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,6 +38,8 @@ def folder(tmp_path_factory):
         "fake.safetensors": "age,ill\n1,y\n",
         "text.csv": "age,ward\n30,a\n,b\nold,a\n",
         "lacking.csv": "ward\na\n",
+        "spaced.csv": "age, Weight \n1,2\n",
+        "infinite.csv": "a,x\n" + "".join(f"{i},{i}.5\n" for i in range(30)) + "1,inf\n",
     }
     for name, text in texts.items():
         (here / name).write_text(text)
@@ -44,6 +48,7 @@ def folder(tmp_path_factory):
     (here / "nul.csv").write_bytes(b"a,b\x00\n1,2\n")
     (here / "cut.parquet").write_bytes(b"PAR1 and no more")
     (here / "folder").mkdir()
+    os.mkfifo(here / "pipe")
 
     frame = pd.read_csv(here / "good.csv")
     trainer = TrainerConfig(max_epochs=1, verbose=0)
@@ -84,6 +89,10 @@ CASES = {
     "no Parquet": ("compare fake.parquet --target ill", "fake.parquet is not a Parquet file, or is damaged:"),
     "cut Parquet": ("compare cut.parquet --target ill", "cut.parquet is not a Parquet file, or is damaged:"),
     "a name twice": ("compare twice.csv --target ill", "twice.csv: 2 columns are called 'age'."),
+    "another case": ("compare spaced.csv --target weight", "there is no column 'weight'. Did you mean ' Weight '?"),
+    "an infinite target": ("compare infinite.csv --target x", "The target 'x' holds infinite values."),
+    "a pipe": ("compare pipe --target x", "pipe is a pipe, and a table is read more than once. Write it to a file"),
+    "a name too long": (f"compare {'x' * 300} --target x", "cannot be used: File name too long."),
     "no names": ("compare nameless.csv --target ill", "nameless.csv: 2 columns have no name."),
     # The target and the columns.
     "no target": ("compare good.csv", "Say which column to predict: --target COLUMN. Columns: age, ward, ill."),
@@ -98,10 +107,10 @@ CASES = {
     ),
     "nothing but a target": ("compare alone.csv --target ill", "alone.csv has no column to predict 'ill' from."),
     "all dropped": ("fit good.csv --target ill --drop age --drop ward", "has no column to predict 'ill' from."),
-    "too few rows": ("compare few.csv --target ill", "has 1 rows, fewer than folds=3."),
+    "too few rows": ("compare few.csv --target ill", "has 1 row, fewer than folds=3."),
     "a rare class": (
         "compare rare.csv --target ill",
-        "Class 'maybe' of the target 'ill' has 1 rows, fewer than folds=3.",
+        "Class 'maybe' of the target 'ill' has 1 row, fewer than folds=3.",
     ),
     "text for numbers": (
         "compare good.csv --target ill --task regression",
@@ -138,6 +147,8 @@ CASES = {
     "one fold": ("compare wine --folds 1", "1 is not in the range x>=2"),
     "no time": ("compare wine --time-limit 0", "0.0 is not in the range x>0"),
     "no such folder": ("compare wine --json gone/x.json", "there is no directory 'gone'."),
+    "JSON to a folder": ("compare wine --json folder", "File 'folder' is a directory."),
+    "out below a file": ("compare wine --models dummy,linear --out good.csv/x", "cannot be used: Not a directory."),
     "no such device": ("compare wine --device tpux", "device"),
     "set without a section": ("fit wine --set d_model=3", "'d_model=3' must be SECTION.FIELD=value"),
     "set without a value": ("fit wine --set model.d_model", "'model.d_model' must be SECTION.FIELD=value"),
@@ -147,6 +158,15 @@ CASES = {
     "heads that do not fit": ("fit wine --set model.d_model=100", "`d_model` must be divisible by `n_heads`"),
     "schedule of an MLP": ("fit wine --model mlp --schedule MA", "--schedule is for --model mambattention"),
     "schedule and counts": ("fit wine --schedule MA --set model.n_layers=2", "`n_layers` would be ignored"),
+    "device twice": ("fit wine --device cpu --set trainer.device=cpu", "'trainer.device' is given by --device too."),
+    "schedule twice": (
+        "fit wine --schedule MA --set model.schedule=MA",
+        "'model.schedule' is given by --schedule too.",
+    ),
+    "categorical twice": (
+        "fit good.csv --target ill --categorical age --set preprocessing.categorical_columns=age",
+        "'preprocessing.categorical_columns' is given by --categorical too.",
+    ),
     "fit to nowhere": ("fit wine --out gone/m.safetensors", "there is no directory 'gone'."),
     # Model files, and tables to predict.
     "no model file": ("predict gone.safetensors good.csv", "There is no model file at 'gone.safetensors'."),
@@ -169,6 +189,7 @@ CASES = {
         "predict number.safetensors good.csv --proba",
         "--proba needs a classifier, however number.safetensors holds a MLPRegressor.",
     ),
+    "predict to a folder": ("predict model.safetensors good.csv --out folder", "File 'folder' is a directory."),
     "predict to nowhere": ("predict model.safetensors good.csv --out gone/p.csv", "there is no directory 'gone'."),
 }
 
@@ -183,6 +204,7 @@ def test_bad_input_is_one_clear_message(folder, monkeypatch, case):
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
     assert result.stderr.count("Error:") == 1
+    assert "Warning:" not in result.stderr
 
 
 def test_no_file_is_left_behind(folder):

@@ -20,7 +20,7 @@ from mambattn.models import load
 
 
 def invoke(command, **kwargs):
-    result = CliRunner().invoke(main, command.split(), **kwargs)
+    result = CliRunner().invoke(main, command.split() if isinstance(command, str) else command, **kwargs)
     assert result.exit_code == 0, result.stderr
     return result
 
@@ -82,6 +82,24 @@ def test_json_on_standard_output_is_alone_there(calls, make_comparison):
     result = invoke("compare wine --json -")
     assert json.loads(result.stdout) == make_comparison().to_dict()
     assert make_comparison().verdict() in result.stderr
+
+
+@pytest.mark.parametrize(("columns", "n_lines"), [(60, 2), (80, 2), (140, 1)])
+def test_no_figure_is_shortened_on_a_narrow_terminal(calls, make_comparison, monkeypatch, columns, n_lines):
+    monkeypatch.setattr(sys.modules["mambattn.cli.compare"], "_PIPE_WIDTH", columns)
+    board = invoke("compare wine").stdout.partition("Difference:")[0]
+    assert "…" not in board
+    assert max(map(len, board.splitlines())) <= columns
+    comparison = make_comparison()
+    assert f"{comparison.rows[0].mean:.4f}" in board
+    assert ("mean ± sd" in board) == (n_lines == 1)
+
+
+def test_a_column_without_a_name_is_told(calls, tmp_path):
+    path = tmp_path / "saved.csv"
+    path.write_text(",a,y\n" + "".join(f"{i},{i % 5},{'xy'[i % 2]}\n" for i in range(30)))
+    assert "here called 'Unnamed: 0', is used to predict" in invoke(f"compare {path} --target y").stderr
+    assert "Unnamed" not in invoke(["compare", str(path), "--target", "y", "--drop", "Unnamed: 0"]).stderr
 
 
 def test_rows_without_a_target_are_told(calls, tmp_path):

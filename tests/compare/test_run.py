@@ -75,6 +75,9 @@ def test_the_board_of_known_predictions(stubs, table):
         "both - attention",
         "mamba - attention",
         "best mixer - linear",
+        "both - linear",
+        "mamba - linear",
+        "attention - linear",
         "best mixer - dummy",
     }
     contrast = found.contrasts["mamba - attention"]
@@ -258,7 +261,7 @@ def test_another_comparison_in_the_same_place_is_refused(stubs, table, tmp_path)
     for X, changes, words in [
         (frame.assign(x=0.0), {}, "holds a comparison of another table. Use another directory, or remove this one"),
         (frame, {"folds": 2}, "of folds=3, and now folds=2. Use another"),
-        (frame, {"trainer": TrainerConfig(lr=1.0)}, "of trainer="),
+        (frame, {"trainer": TrainerConfig(lr=1.0)}, "of trainer.lr=0.0003, and now trainer.lr=1.0."),
         (frame, {"time_limit": 5.0}, "of time_limit=null, and now time_limit=5.0"),
     ]:
         with pytest.raises(DataError, match=words):
@@ -268,6 +271,16 @@ def test_another_comparison_in_the_same_place_is_refused(stubs, table, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="`out` must be a directory"):
         compare_candidates(frame, y, stubs, out=tmp_path / "file", **DEFAULTS)
+
+
+def test_a_damaged_directory_is_refused(stubs, table, tmp_path):
+    compare_candidates(*table, stubs, out=tmp_path, **DEFAULTS)
+    for name, words in [("Hybrid.MA.seed0.fold0.json", "its fit is made again"), ("settings.json", "cannot be used")]:
+        path = tmp_path / "fits" / name
+        assert path.is_file()
+        path.write_text('{"cut')
+        with pytest.raises(DataError, match=f"{name}' is damaged.*{words}"):
+            compare_candidates(*table, stubs, out=tmp_path, **DEFAULTS)
 
 
 def test_time_spent_before_counts(stub_network, table, tmp_path):

@@ -95,7 +95,7 @@ BAD_TABLES = {
     "constant number": (FRAME, [2.5] * 30, {"task": "regression"}, DataError, "2.5 in every row, so there is nothing"),
     "rare class": (FRAME, ["a"] * 28 + ["b"] * 2, {}, DataError, "Class 'b' of the target 'y' has 2 rows, fewer than folds=3. "
                    "Drop or merge the class, or use folds=2."),
-    "single row of a class": (FRAME, ["a"] * 29 + ["b"], {}, DataError, "has 1 rows, fewer than folds=3. Drop or merge the class."),
+    "single row of a class": (FRAME, ["a"] * 29 + ["b"], {}, DataError, "has 1 row, fewer than folds=3. Drop or merge the class."),
     "numbers as classes": (FRAME, np.arange(30), {"task": "classification"}, DataError, "Then ask for task regression."),
     "text for numbers": (FRAME, CLASSES, {"task": "regression"}, DataError, "needs a numeric target, however 'y' holds 'no'"),
     "infinite target": (FRAME, [*range(29), np.inf], {"task": "regression"}, DataError, "holds infinite values"),

@@ -70,7 +70,7 @@ def test_the_leader_may_be_the_second_name_of_a_contrast():
 def test_undecided_against_one_and_ahead_of_the_other():
     contrasts = AHEAD | {"both - mamba": contrast("MambAttention", "Mambular", 0.004, -0.003, 0.011)}
     assert comparison([HYBRID, MAMBA, ATTENTION], contrasts).verdict() == (
-        "Undecided between both and Mamba: in ROC AUC, MambAttention is ahead, but its lead over Mambular, 0.0040 "
+        "Undecided between the hybrid and Mamba: in ROC AUC, MambAttention is ahead, but its lead over Mambular, 0.0040 "
         "(95 % interval −0.0030 to 0.0110), may be chance. It is ahead of FTTransformer (attention) by 0.0200 "
         "(0.0120 to 0.0280)."
     )
@@ -82,7 +82,7 @@ def test_undecided_against_all():
         "both - attention": contrast("MambAttention", "FTTransformer", 0.006, 0.0, 0.012),
     }
     assert comparison([HYBRID, MAMBA, ATTENTION], contrasts).verdict() == (
-        "Undecided between both, Mamba and attention: in ROC AUC, MambAttention is ahead, but its lead over Mambular, "
+        "Undecided between the hybrid, Mamba and attention: in ROC AUC, MambAttention is ahead, but its lead over Mambular, "
         "0.0040 (95 % interval −0.0030 to 0.0110), and over FTTransformer, 0.0060 (0.0000 to 0.0120), may be chance."
     )
 
@@ -90,7 +90,7 @@ def test_undecided_against_all():
 def test_an_undefined_interval_decides_nothing():
     nan = float("nan")
     contrasts = {"both - mamba": contrast("MambAttention", "Mambular", nan, nan, nan)}
-    assert comparison([HYBRID, MAMBA], contrasts).verdict().startswith("Undecided between both and Mamba")
+    assert comparison([HYBRID, MAMBA], contrasts).verdict().startswith("Undecided between the hybrid and Mamba")
 
 
 def test_two_families_one_family_none():
@@ -112,7 +112,7 @@ def test_a_choice_after_the_fact_is_said():
     }
     rows = [row("MambAttention MMA", "both", 0.93), *(row(f"b{i}", "both", 0.9) for i in range(3)), MAMBA, ATTENTION]
     assert comparison(rows, contrasts).verdict() == (
-        "Both: in ROC AUC, MambAttention MMA (the best of 4 stacks of both, picked on these same rows) is ahead of "
+        "Both: in ROC AUC, MambAttention MMA (the best of 4 hybrid stacks, picked on these same rows) is ahead of "
         "Mambular by 0.0100 (95 % interval 0.0020 to 0.0180) and FTTransformer (the best of 2 pure attention stacks, "
         "picked on these same rows) by 0.0200 (0.0120 to 0.0280)."
     )

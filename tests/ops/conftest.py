@@ -54,7 +54,7 @@ def run(
         **given, dt_softplus=dt_softplus, return_final_state=True, reverse=reverse, seq_idx=seq_idx, backend=backend
     )
     generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(dtype) for x in (y, final_state)]
+    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in (y, final_state)]
     gradients = torch.autograd.grad((y, final_state), list(given.values()), weights)
     results = {"y": y, "final_state": final_state} | {
         f"gradient of {name}": gradient for name, gradient in zip(given, gradients, strict=True)

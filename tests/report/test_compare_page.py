@@ -1,5 +1,6 @@
 """The page of a comparison: complete, self-contained, escaped, the same bytes each time."""
 
+import dataclasses
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -199,3 +200,11 @@ def test_the_command_repeats_the_comparison(html, comparison):
         "--models MambAttention,boosting,FTTransformer,Mambular,MLP,linear,dummy --schedule=MMA --categorical ward "
         "--folds 3 --seeds 1 --time-limit 120.0 --random-state 0 --device cpu --max-epochs 50"
     ) in page.text
+
+
+def test_the_command_repeats_every_setting_that_was_varied(make_comparison):
+    comparison = make_comparison()
+    own = ["MambAttention MMA", *(f"MambAttention {stack} d_state={n}" for stack in ("MAM", "MAMA") for n in (8, 16))]
+    settings = comparison.settings | {"models": ["MLP", *own]}
+    page = Page(compare_page(dataclasses.replace(comparison, settings=settings)))
+    assert "--models MLP --schedule=MMA --ablate d_state=8,16 --ablate schedule=MAM,MAMA" in page.text

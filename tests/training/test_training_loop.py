@@ -24,7 +24,7 @@ from mambattn.training import (
     train,
 )
 
-QUIET = TrainerConfig(lr=0.05, batch_size=16, max_epochs=8, verbose=0)
+QUIET = TrainerConfig(lr=0.05, batch_size=16, max_epochs=8, device="cpu", verbose=0)
 CPU = torch.device("cpu")
 
 

@@ -20,7 +20,7 @@ def machine() -> dict[str, str]:
     --------
     >>> from mambattn.bench import machine
     >>> sorted(machine())
-    ['python', 'processor', 'system', 'threads', 'torch', 'vectors']
+    ['processor', 'python', 'system', 'threads', 'torch', 'vectors']
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []

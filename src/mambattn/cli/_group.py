@@ -33,6 +33,10 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
         except MambAttnError as error:
             raise Refusal(str(error)) from error
+        except OSError as error:
+            if error.filename is None:  # such as a reader of our output that went away, which click knows how to end
+                raise
+            raise Refusal(f"{str(error.filename)!r} cannot be used: {error.strerror}.") from error
         except KeyboardInterrupt:
             click.echo(f"\nInterrupted. {ctx.meta.get(_RESUME, 'Nothing was written.')}", err=True)
             ctx.exit(_INTERRUPTED)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambattn._errors import DataError
+from mambattn.cli._group import note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,8 @@ class Table:
     y: pd.Series
     name: str
     n_untargeted: int
+    unnamed: tuple[str, ...]
+    """Columns whose name was empty, as pandas calls them; most often the row numbers of a frame that was saved."""
 
     @property
     def target(self) -> str:
@@ -64,7 +67,19 @@ def read_target_table(
     if not len(present):
         raise DataError(f"The target {str(y.name)!r} is missing in every row. Name another column with --target.")
     rows, kept = X.iloc[present].reset_index(drop=True), y.iloc[present].reset_index(drop=True)
-    return Table(X=rows, y=kept, name=name, n_untargeted=len(y) - len(kept))
+    unnamed = tuple(column for column in map(str, X.columns) if column.startswith("Unnamed: "))
+    return Table(X=rows, y=kept, name=name, n_untargeted=len(y) - len(kept), unnamed=unnamed)
+
+
+def note_oddities(table: Table) -> None:
+    """Tell what was left out of a table, and what its owner may not mean to be in it."""
+    if table.n_untargeted:
+        note(f"{table.n_untargeted:,} rows without a value of {table.target!r} are left out.")
+    for column in table.unnamed:
+        note(
+            f"A column without a name, here called {column!r}, is used to predict. If it only numbers the rows, leave "
+            f"it out: --drop {column!r}."
+        )
 
 
 def check_known(names: Iterable[str], columns: Iterable[str], option: str, *, target: str | None = None) -> None:
@@ -74,10 +89,10 @@ def check_known(names: Iterable[str], columns: Iterable[str], option: str, *, ta
         if name == target:
             raise DataError(f"{option} {name!r} is the target. Name another column.")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise DataError(
-                f"{option}: there is no column {name!r}. {f'Did you mean {near[0]!r}?' if near else _columns(known)}"
-            )
+            like = {column.strip().casefold(): column for column in known}
+            near = difflib.get_close_matches(name.strip().casefold(), like, n=1)
+            hint = f"Did you mean {like[near[0]]!r}?" if near else _columns(known)
+            raise DataError(f"{option}: there is no column {name!r}. {hint}")
 
 
 def _columns(names: Iterable[str]) -> str:
@@ -90,6 +105,8 @@ def read_table(data: str | Path) -> pd.DataFrame:
     path = Path(data)
     if path.is_dir():
         raise DataError(f"{path} is a directory. Give a CSV or Parquet file.")
+    if path.is_fifo():
+        raise DataError(f"{path} is a pipe, and a table is read more than once. Write it to a file, and give that.")
     if not path.exists():
         near = difflib.get_close_matches(str(data), BUNDLED, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Give a CSV or Parquet file, or one of {', '.join(BUNDLED)}."
@@ -119,7 +136,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a Parquet file, or is damaged: {str(error).splitlines()[0]}.") from error
+        raise DataError(
+            f"{path} is not a Parquet file, or is damaged: {str(error).splitlines()[0].rstrip('.')}."
+        ) from error
     _check_names(path, table.column_names)
     return table.to_pandas()
 

@@ -82,16 +82,27 @@ def configs_from(
                 f"--schedule is for --model mambattention, since {model_config.__name__} has a stack of its own. "
                 "Leave out one of the two."
             )
+        _refuse_twice("--schedule", "model.schedule", model)
         model["schedule"] = schedule
     preprocessing = _typed(settings["preprocessing"], PreprocessingConfig)
     if categorical:
+        _refuse_twice("--categorical", "preprocessing.categorical_columns", preprocessing)
         preprocessing["categorical_columns"] = tuple(categorical)
-    trainer = {"device": device, **_typed(settings["trainer"], TrainerConfig)}
+    trainer = _typed(settings["trainer"], TrainerConfig)
+    if device != "auto":
+        _refuse_twice("--device", "trainer.device", trainer)
+        trainer["device"] = device
     return (
         model_config.from_dict(model),
         PreprocessingConfig.from_dict(preprocessing),
         TrainerConfig.from_dict(trainer),
     )
+
+
+def _refuse_twice(option: str, setting: str, values: dict[str, Any]) -> None:
+    """Raise if an option and `--set` speak of the same setting."""
+    if setting.partition(".")[2] in values:
+        raise click.BadParameter(f"{setting!r} is given by {option} too. Give it once.", param_hint="--set")
 
 
 def _typed(texts: dict[str, str], config: type[Config]) -> dict[str, Any]:

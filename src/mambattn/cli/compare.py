@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from mambattn.cli import _options
-from mambattn.cli._group import note, say_how_to_resume
+from mambattn.cli._group import say_how_to_resume
 from mambattn.cli._values import parse_ablations
 
 __all__ = ["compare"]
 
 _PIPE_WIDTH = 140
+_WIDEST = 1000
 
 
 @click.command(short_help="Which mixer suits this table: Mamba, attention, or both?")
@@ -54,7 +55,13 @@ _PIPE_WIDTH = 140
 @_options.device
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; chosen by the machine by default.")
 @_options.random_state
-@click.option("--json", "json_file", metavar="FILE", help="Write every fold as JSON; - is standard output.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    metavar="FILE",
+    help="Write every fold as JSON; - is standard output.",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -93,13 +100,12 @@ def compare(
     if json_file not in (None, "-") and not Path(json_file).absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory {str(Path(json_file).parent)!r}.", param_hint="--json")
 
-    from mambattn.cli._tables import read_target_table
+    from mambattn.cli._tables import note_oddities, read_target_table
     from mambattn.compare import run
     from mambattn.configs import PreprocessingConfig
 
     table = read_target_table(data, target, drop=drop, categorical=categorical)
-    if table.n_untargeted:
-        note(f"{table.n_untargeted:,} rows without a value of {table.target!r} are left out.")
+    note_oddities(table)
     say_how_to_resume(
         "Give --out DIR, and a run that was interrupted can go on."
         if out is None
@@ -130,7 +136,9 @@ def compare(
 
     text = sys.stderr if json_file == "-" else sys.stdout
     console = Console(file=text, width=None if text.isatty() else _PIPE_WIDTH, highlight=False)
-    console.print(comparison.table())
+    board = comparison.table()
+    is_wide = console.measure(board, options=console.options.update(width=_WIDEST)).maximum <= console.width
+    console.print(board if is_wide else comparison.table(stacked=True))
     click.echo(f"\n{comparison.verdict()}", file=text)
     if json_file is not None:
         content = json.dumps(comparison.to_dict(), indent=1, allow_nan=False)

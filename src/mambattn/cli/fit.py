@@ -85,7 +85,7 @@ def fit(
     import pandas as pd
 
     from mambattn import configs, models
-    from mambattn.cli._tables import read_target_table
+    from mambattn.cli._tables import note_oddities, read_target_table
     from mambattn.compare import decide_task
     from mambattn.compare.metrics import metrics_of
     from mambattn.training import hold_out
@@ -95,8 +95,7 @@ def fit(
         given, getattr(configs, f"{name}Config"), schedule=schedule, categorical=categorical, device=device
     )
     table = read_target_table(data, target, drop=drop, categorical=categorical)
-    if table.n_untargeted:
-        note(f"{table.n_untargeted:,} rows without a value of {table.target!r} are left out.")
+    note_oddities(table)
     kind, assumed = decide_task(table.y, table.target, task)
     for text in assumed:
         note(text)

@@ -19,7 +19,14 @@ __all__ = ["predict"]
 @click.command(short_help="Predict a table with a saved model.")
 @click.argument("model")
 @click.argument("data")
-@click.option("--out", default="-", show_default=True, metavar="FILE", help="Where to write CSV; - is standard output.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    default="-",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write CSV; - is standard output.",
+)
 @click.option("--proba", is_flag=True, help="Add a column with the probability of each class.")
 def predict(model: str, data: str, out: str, proba: bool) -> None:
     """Predict every row of DATA (CSV or Parquet) with the model file MODEL, and write CSV with the rows in order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -24,8 +25,8 @@ def seconds(value: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s"
 
 
-def leaderboard_table(comparison: Comparison) -> Table:
-    """Draw the leaderboard, best row first."""
+def leaderboard_table(comparison: Comparison, *, stacked: bool = False) -> Table:
+    """Draw the leaderboard, best row first; `stacked` gives a row three lines, for narrow terminals."""
     folds, seeds = comparison.settings["folds"], comparison.settings["seeds"]
     digits = decimals(row.mean for row in comparison.rows)
     better = "higher is better" if comparison.greater_is_better else "lower is better"
@@ -45,19 +46,17 @@ def leaderboard_table(comparison: Comparison) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("model")
-    table.add_column("layers")
-    table.add_column("mean ± sd", justify="right")
-    table.add_column("difference [95 % interval]", justify="right")
-    table.add_column("parameters", justify="right")
-    table.add_column("fit", justify="right")
-    table.add_column("predict", justify="right")
+    columns = ["model", "layers", "mean ± sd", "difference [95 % interval]", "parameters", "fit", "predict"]
+    for name in _stack(columns) if stacked else columns:
+        is_text = name.startswith(("model", "layers"))
+        # A figure that lost its last digits would mislead, so only names give way, and they lose no letter.
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in comparison.rows:
         spread = "" if math.isnan(row.sd) else f" ± {format_number(row.sd, digits)}"
         lead = (row.difference, row.ci_low, row.ci_high)
         difference, low, high = (format_number(value, digits, signed=True) for value in lead)
         is_best = row is comparison.rows[0]
-        table.add_row(
+        cells = [
             row.model,
             row.schedule or "",
             f"{format_number(row.mean, digits)}{spread}",
@@ -65,6 +64,17 @@ def leaderboard_table(comparison: Comparison) -> Table:
             "" if row.n_parameters is None else f"{row.n_parameters:,}",
             seconds(row.fit_seconds) + (f" *{row.n_cut}/{row.n_fits}" if row.n_cut else ""),
             seconds(row.predict_seconds),
-            style="bold" if is_best else None,
-        )
+        ]
+        table.add_row(*_stack(cells) if stacked else cells, style="bold" if is_best else None)
     return table
+
+
+def _stack(cells: Sequence[str]) -> list[str]:
+    """Put the layers under the model, what follows a score under it, and the times under the parameters."""
+    model, layers, mean, difference, parameters, fit, predict = cells
+    return [
+        f"{model}\n{layers}",
+        mean.replace(" ±", "\n±"),
+        difference.replace(" [", "\n["),
+        f"{parameters or '–'}\n{fit}\n{predict}",
+    ]

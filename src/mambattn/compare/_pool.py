@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import pickle
 import signal
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
-from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky import ProcessPoolExecutor, process_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from mambattn._errors import MambAttnError
@@ -97,6 +98,9 @@ def open_workers(work: Workload, n_jobs: int) -> Iterator[Workers]:
 def _start_worker() -> None:
     """Leave Ctrl-C, which every process of a terminal gets, to the parent; and be ready for the first fit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where psutil is installed, loky replaces a worker that grew by 300 MB, as it takes that for a leak. A table and a
+    # CUDA context are no leak, and a new worker pays for its imports again.
+    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     _warm_up()
 
 

@@ -34,7 +34,7 @@ class Reporter:
     def done(self, result: FoldResult, score: float) -> None:
         """Write the line of a fit with its score, and move the bar on."""
         seed = f", seed {result.seed + 1}" if result.seed else ""
-        epochs = "" if result.n_epochs is None else f", {result.n_epochs} epochs"
+        epochs = "" if result.n_epochs is None else f", {result.n_epochs} epoch{'' if result.n_epochs == 1 else 's'}"
         cut = ", cut by the time limit" if result.cut_by_time else ""
         where = f"{result.model}, fold {result.fold + 1} of {self._n_folds}{seed}"
         found = f"{self._metric} {format_number(score, self._digits)}"

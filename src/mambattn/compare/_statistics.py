@@ -88,7 +88,9 @@ def contrasts(board: Board, rows: Sequence[ModelResult]) -> dict[str, dict[str, 
         **{name: [row.model for row in rows if row.model == name] for name in ("boosting", "linear", "dummy")},
     }
     pairs = [("both", "mamba"), ("both", "attention"), ("mamba", "attention")]
-    pairs += [("best mixer", other) for other in ("boosting", "linear", "network without mixer", "dummy")]
+    others = ("boosting", "linear", "network without mixer")
+    pairs += [("best mixer", other) for other in (*others, "dummy")]
+    pairs += [(family, other) for family in MIXERS for other in others]
     return {
         f"{a} - {b}": {
             "a": groups[a][0],

@@ -60,14 +60,14 @@ class Store:
         path = self.fits / _SETTINGS
         if not path.is_file():
             return
-        found = json.loads(path.read_text(encoding="utf-8"))
-        different = [name for name in wanted if found.get(name) != wanted[name]]
+        before, now = _flat(_read_json(path)), _flat(wanted)
+        different = [name for name in (*now, *before) if before.get(name) != now.get(name)]
         if different:
             name = different[0]
-            said = "another table" if name == "table" else f"{name}={_short(found.get(name))}"
-            now = "" if name == "table" else f", and now {name}={_short(wanted[name])}"
+            said = "another table" if name == "table" else f"{name}={_short(before.get(name))}"
+            change = "" if name == "table" else f", and now {name}={_short(now.get(name))}"
             raise DataError(
-                f"{str(self.out)!r} holds a comparison of {said}{now}. Use another directory, or remove this "
+                f"{str(self.out)!r} holds a comparison of {said}{change}. Use another directory, or remove this "
                 "one (resume=False) to start again."
             )
 
@@ -83,7 +83,7 @@ class Store:
         described = path.with_name(f"{path.name}.json")
         if not described.is_file():
             return None
-        values = json.loads(described.read_text(encoding="utf-8"))
+        values = _read_json(described)
         with np.load(path.with_name(f"{path.name}.npz"), allow_pickle=False) as arrays:
             return Outcome(FoldResult.from_dict(values["result"]), arrays["prediction"])
 
@@ -98,7 +98,7 @@ class Store:
     def elapsed(self) -> float:
         """Return the time that the runs so far used up, in seconds."""
         files = (path for path in self.fits.glob("*.json") if path.name != _SETTINGS)
-        return max((json.loads(path.read_text(encoding="utf-8"))["elapsed"] for path in files), default=0.0)
+        return max((_read_json(path)["elapsed"] for path in files), default=0.0)
 
     @property
     def model_path(self) -> Path:
@@ -124,6 +124,27 @@ class Store:
         for i, prediction in enumerate(given["models"].values()):
             arrays[f"prediction_{i}"] = prediction
         _write_arrays(self.out / "predictions.npz", arrays)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{str(path)!r} is damaged. Remove it, and its fit is made again; or remove the whole directory."
+            if path.name != _SETTINGS
+            else f"{str(path)!r} is damaged, so the fits beside it cannot be used. Remove {str(path.parent)!r}."
+        ) from error
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the settings of a section beside those outside, so that a difference is named by its field."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= (
+            {f"{name}.{field}": inner for field, inner in value.items()} if isinstance(value, dict) else {name: value}
+        )
+    return flat
 
 
 def _short(value: Any) -> str:

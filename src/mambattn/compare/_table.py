@@ -190,7 +190,8 @@ def decide_task(target: pd.Series, name: str, task: str) -> tuple[str, tuple[str
     distinct = target.nunique()
     if not is_number:
         return "classification", ()
-    fractions = bool((target.to_numpy(dtype=np.float64) % 1 != 0).any())
+    values = target.to_numpy(dtype=np.float64)
+    fractions = bool((values != np.trunc(values)).any())
     if distinct > MOST_CLASSES or (fractions and distinct > 2):
         return "regression", (
             f"The target {name!r} is numeric with {distinct:,} distinct values, so it is taken for a quantity; "
@@ -226,8 +227,9 @@ def _check_classes(y: NDArray, classes: tuple[Any, ...], name: str, task: str, f
     if counts.min() < max(2, folds):
         rare = classes[int(counts.argmin())]
         many = " Is it a number? Then ask for task regression." if len(classes) > MOST_CLASSES else ""
+        size = "1 row" if counts.min() == 1 else f"{counts.min()} rows"
         raise DataError(
-            f"Class {rare!r} of the target {name!r} has {counts.min()} rows, fewer than folds={folds}. Drop or merge "
+            f"Class {rare!r} of the target {name!r} has {size}, fewer than folds={folds}. Drop or merge "
             f"the class{f', or use folds={counts.min()}' if counts.min() > 1 else ''}.{many}"
         )
     kind = "binary" if len(classes) == 2 else "multiclass"

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["verdict"]
 
 _ANSWERS = {"both": "Both", "mamba": "Mamba", "attention": "Attention"}
-_NAMES = {"both": "both", "mamba": "Mamba", "attention": "attention"}
-_STACKS = {"both": "stacks of both", "mamba": "pure Mamba stacks", "attention": "pure attention stacks"}
+_NAMES = {"both": "the hybrid", "mamba": "Mamba", "attention": "attention"}
+_STACKS = {"both": "hybrid stacks", "mamba": "pure Mamba stacks", "attention": "pure attention stacks"}
 _RIVALS = {"boosting": "boosting", "linear": "the linear model", "network without mixer": None, "dummy": "guessing"}
 
 

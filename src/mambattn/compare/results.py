@@ -191,15 +191,20 @@ class Comparison:
     notes: tuple[str, ...] = ()
     predictions: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
-    def table(self) -> Table:
+    def table(self, *, stacked: bool = False) -> Table:
         """Draw the leaderboard.
+
+        Parameters
+        ----------
+        stacked : bool, default False
+            Whether a row takes three lines, which fits most terminals of 60 columns.
 
         Returns
         -------
         rich.table.Table
             A row a model, best first; the caption says what the interval covers.
         """
-        return _board.leaderboard_table(self)
+        return _board.leaderboard_table(self, stacked=stacked)
 
     def verdict(self) -> str:
         """Answer "Mamba, attention, or both?" in one line, with one more about the yardsticks.

@@ -332,6 +332,9 @@ def _command(comparison: Comparison) -> str:
     words += ["--metric", comparison.metric]
     words += ["--models", ",".join(name for name in settings["models"] if not name.startswith(_OWN_STACK))]
     words += [f"--schedule={schedule}" for schedule, *others in own if not others]
+    stacks = list(dict.fromkeys(schedule for schedule, *others in own if others))
+    if len(stacks) > 1:
+        varied["schedule"] = stacks
     for field, values in varied.items():
         words += ["--ablate", f"{field}={','.join(values)}"]
     for column in settings["preprocessing"]["categorical_columns"]:

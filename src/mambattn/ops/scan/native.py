@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from mambattn.ops.scan import library as _library
 from mambattn.ops.scan.library import Job, Library, View
 
-__all__ = ["missing", "refuses", "selective_scan_native"]
+__all__ = ["missing", "refuses"]
 
 CHUNK = 32
 _ITEMS = 16
@@ -20,7 +20,20 @@ missing = None if _loaded is not None else _library.why_missing()
 
 
 def refuses(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why these inputs cannot be served, or None: float32 on the CPU can."""
+    """Say why inputs cannot be served.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where they are.
+    dtype : torch.dtype
+        What they need.
+
+    Returns
+    -------
+    str or None
+        The reason, or None for float32 on the CPU.
+    """
     if device.type != "cpu":
         return f"it serves CPU tensors, however the device is {device}"
     if dtype != torch.float32:

@@ -8,8 +8,6 @@ from torch.autograd.function import once_differentiable
 
 from mambattn.ops.scan.reference import step_size
 
-__all__ = ["selective_scan_torch"]
-
 # Steps between two states kept, and elements (batch, d_inner, d_state) worked on at once. On a CPU the buffers of a
 # chunk then stay in the caches; on an accelerator what counts is that each launch is large.
 _CHUNK = 16

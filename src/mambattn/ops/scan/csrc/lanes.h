@@ -14,6 +14,21 @@
 #define LANES 4
 #endif
 
+/* Numbers below 2^-126 count as 0 meanwhile: strong decay makes many of them, and some processors take a hundred times
+ * longer over each. Gives what `end_flushing` needs to restore the thread as it was. */
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+static inline unsigned begin_flushing(void) {
+    const unsigned state = _mm_getcsr();
+    _mm_setcsr(state | 0x8040);
+    return state;
+}
+static inline void end_flushing(unsigned state) { _mm_setcsr(state); }
+#else
+static inline unsigned begin_flushing(void) { return 0; }
+static inline void end_flushing(unsigned state) { (void)state; }
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
@@ -23,9 +38,6 @@ INLINE vec splat(float x) { return x - (vec){0}; }
 
 /* Up to LANES channels of a row; the lanes beyond `count` are zero on load and untouched on store. */
 INLINE vec load(const float *p, int64_t count) {
-#if LANES == 16
-    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
-#else
     vec v = {0};
     if (count == LANES) {
         memcpy(&v, p, sizeof v);
@@ -33,19 +45,14 @@ INLINE vec load(const float *p, int64_t count) {
         for (int64_t i = 0; i < count; i++) v[i] = p[i];
     }
     return v;
-#endif
 }
 
 INLINE void store(float *p, vec v, int64_t count) {
-#if LANES == 16
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
-#else
     if (count == LANES) {
         memcpy(p, &v, sizeof v);
     } else {
         for (int64_t i = 0; i < count; i++) p[i] = v[i];
     }
-#endif
 }
 
 INLINE vec choose(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
@@ -54,8 +61,8 @@ INLINE vec at_least(vec x, float limit) { return choose(x < limit, splat(limit),
 
 /* 2^x, exactly 1 at 0, so that a state that does not decay is kept to the bit.
  *
- * With AVX-512: x = m / 16 + r with m the nearest integer; 2^(m/16) is a table of 16 and a change of the exponent, 2^r is
- * 1 + r q(r) of degree 3. Elsewhere: x = k + r with k the nearest integer, and degree 6. Either polynomial is off by
+ * With AVX-512: x = m / 16 + r with m the nearest integer; 2^(m/16) is a table of 16 and a change of the exponent,
+ * and 2^r is 1 + r q(r) of degree 3. Elsewhere: x = k + r with k the nearest integer, and degree 6. Either polynomial is off by
  * 2e-9 or less before rounding. */
 INLINE vec exp2_lanes(vec x) {
 #if LANES == 16
@@ -94,7 +101,7 @@ INLINE vec exp2_lanes(vec x) {
 /* exp(-|x|), from which softplus and the logistic function follow without overflow or cancellation. */
 INLINE vec exp_minus_abs(vec x) { return exp2_lanes((vec)((ivec)x | INT32_MIN) * LOG2E); }
 
-/* 1 / x for an x of ordinary size. With AVX-512 an estimate of 14 bits and a Newton step: a division takes far longer. */
+/* 1 / x for an x of ordinary size. With AVX-512 an estimate of 14 bits and a Newton step: division takes far longer. */
 INLINE vec reciprocal(vec x) {
 #if LANES == 16
     vec r = (vec)_mm512_rcp14_ps((__m512)x);

@@ -86,7 +86,7 @@ INLINE int64_t vector_at(const job *j, range r, int64_t v) { return r.group * ve
 INLINE int64_t channel_at(const job *j, range r, int64_t v) { return r.group * j->d_group + (r.first + v) * LANES; }
 INLINE int64_t count_at(const job *j, range r, int64_t v) { return min64(LANES, j->d_group - (r.first + v) * LANES); }
 
-/* Time is the outer loop wherever sequences are read or written, so that memory is walked in order. */
+/* Forward of a range for one row of the batch. Time is the outer loop wherever sequences are read or written. */
 static void forward_range(const job *j, int64_t b, range r, vec *scratch) {
     const int64_t size = r.last - r.first, N = j->d_state, lanes = j->n_groups * vectors_of(j) * N;
     const int64_t chunks = (j->seq_len - 1) / j->chunk, offset = vector_at(j, r, 0) * N;
@@ -311,7 +311,8 @@ static void close_steps(const job *j, const step *first, int64_t b, range r, int
 static void backward_range(const job *j, int64_t batch_part, range r, int64_t part, int add, vec *scratch) {
     const int64_t N = j->d_state, all = j->n_groups * vectors_of(j), lanes = all * N;
     const int64_t chunks = (j->seq_len - 1) / j->chunk, size = (r.last - r.first) * N, vector = vector_at(j, r, 0);
-    const int64_t b_first = j->batch * batch_part / j->batch_parts, b_last = j->batch * (batch_part + 1) / j->batch_parts;
+    const int64_t b_first = j->batch * batch_part / j->batch_parts;
+    const int64_t b_last = j->batch * (batch_part + 1) / j->batch_parts;
     vec dD[GROUP_VECTORS] = {0}, dbias[GROUP_VECTORS] = {0};
     workspace w;
     vec *zeros = scratch + place(&w, j, scratch);
@@ -351,6 +352,7 @@ int64_t mambattn_scan_scratch(const job *j) {
 /* Take items until none is left; any number of threads may do so with the same job. */
 void mambattn_scan(job *j, float *scratch, int backward) {
     const int64_t items = j->batch_parts * j->n_groups * j->channel_parts, vectors = vectors_of(j);
+    const unsigned state = begin_flushing();
     int64_t item;
     while ((item = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < items) {
         const int64_t part = item % j->channel_parts, group = item / j->channel_parts % j->n_groups;
@@ -364,4 +366,5 @@ void mambattn_scan(job *j, float *scratch, int backward) {
                 forward_range(j, batch_part, r, (vec *)scratch);
         }
     }
+    end_flushing(state);
 }

@@ -14,3 +14,4 @@ default_role = "code"
 html_theme = "furo"
 html_title = f"mambattn {release}"
 exclude_patterns = ["_build"]
+suppress_warnings = ["ref.ref"]  # inherited scikit-learn docstrings point into its own manual

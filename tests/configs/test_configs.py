@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,12 @@ def test_numpy_scalars_and_lists_become_plain_values():
     assert made.use_cls is False
     assert type(made.dt_max) is float
     assert MLPConfig(layer_sizes=[8, 4]).layer_sizes == (8, 4)
+    assert [type(size) for size in MLPConfig(layer_sizes=tuple(np.array([8, 4]))).layer_sizes] == [int, int]
+    assert json.dumps(PreprocessingConfig(categorical_columns=list(np.arange(2))).to_dict()["categorical_columns"])
+
+
+def test_verbose_may_be_a_boolean():
+    assert TrainerConfig(verbose=False) == TrainerConfig(verbose=0)
 
 
 def test_configs_are_frozen():
@@ -123,6 +131,7 @@ BAD = [
     (lambda: PreprocessingConfig(numerical_preprocessing="quantiles"), "Did you mean 'quantile'?"),
     (lambda: PreprocessingConfig(n_bins=8), "`n_bins` acts only with numerical_preprocessing='ple'"),
     (lambda: PreprocessingConfig(categorical_columns="sex"), "Use ('sex',)."),
+    (lambda: PreprocessingConfig(categorical_columns={"sex"}), "Use tuple(categorical_columns)."),
     (lambda: TrainerConfig(lr=0), "`lr` must be a number in (0, inf), however lr=0."),
     (lambda: TrainerConfig(lr=float("nan")), "however lr=nan"),
     (lambda: TrainerConfig(val_size=1.0), "in (0, 1), however val_size=1.0"),

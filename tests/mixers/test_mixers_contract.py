@@ -81,6 +81,14 @@ def test_bfloat16_is_as_close_as_its_digits_allow(name):
         assert (mixer(x) - mixer.double()(x.double())).norm() < 0.02 * exact.norm()
 
 
+def test_the_view_squares_no_half_precision_numbers():
+    """float16 ends at 65504, the square of 256, which gated values may well pass."""
+    torch.manual_seed(0)
+    mixer, x = Mamba2(16, d_state=4).half(), 10 * torch.randn(1, 9, 16).half()
+    y = mixer(x)
+    assert (mixer.attention_view(x).reconstruct() - y).norm() < 0.02 * y.norm()
+
+
 def test_scan_states_stay_in_float32_under_half_precision():
     for mixer in (Mamba(8, d_state=4), Mamba2(8, d_state=4)):
         state = mixer.bfloat16().init_state(1)
@@ -90,9 +98,25 @@ def test_scan_states_stay_in_float32_under_half_precision():
 
 
 @pytest.mark.parametrize("name", MIXERS)
+def test_meta_tensors_give_shapes(name):
+    mixer = MIXERS[name]().to("meta")
+    y = mixer(torch.empty(2, 7, 16, device="meta", requires_grad=True))
+    y.sum().backward()
+    assert (y.device.type, y.shape) == ("meta", (2, 7, 16))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_no_rows(name):
+    x = torch.zeros(0, 7, 16, requires_grad=True)
+    y = MIXERS[name]()(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (0, 7, 16)
+
+
+@pytest.mark.parametrize("name", MIXERS)
 def test_wrong_shapes_are_refused(name):
     mixer = MIXERS[name]()
-    for bad in (torch.zeros(7, 16), torch.zeros(2, 7, 15), torch.zeros(2, 7, 16, 1)):
+    for bad in (torch.zeros(7, 16), torch.zeros(2, 7, 15), torch.zeros(2, 0, 16), torch.zeros(2, 7, 16, 1)):
         for call in (mixer, mixer.attention_view):
             with pytest.raises(ShapeError, match=r"`x` must be \(batch, seq_len, d_model\) with d_model=16, however"):
                 call(bad)
@@ -237,6 +261,13 @@ def test_flops_of_dense_attention_are_those_that_torch_counts():
     with FlopCounterMode(display=False) as counter:
         mixer(torch.randn(3, 12, 16))
     assert mixer.flops(12, batch=3) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("counts", [(0,), (2.5,), (4, 0)])
+def test_costs_need_a_length_and_a_batch(counts):
+    for count in (Mamba(8).flops, Mamba(8).state_bytes):
+        with pytest.raises(ConfigError, match="must be an integer of at least 1"):
+            count(*counts)
 
 
 def test_numpy_integers_are_integers():

@@ -244,6 +244,8 @@ def test_masks_are_what_the_words_say(causal):
     local, everywhere = local_global_masks(n, window=window, n_global=n_global, causal=causal, form="sparse")
     assert local.tolist() == band
     assert everywhere.tolist() == leading
+    with pytest.raises(ConfigError, match="`window` must be an integer of at least 1, however window=0"):
+        local_global_masks(n, window=0)
     with pytest.raises(ConfigError, match="`n_global` acts only with form='sparse'"):
         local_global_masks(n, window=window, n_global=1)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mambattn.mixers import MLP, Attention, GlobalLocalAttention, Mamba, Mamba2, state_tensors
+from mambattn.mixers._ssm import segment_sums
 
 D_MODEL = 16
 
@@ -144,6 +145,15 @@ def test_the_view_has_the_gradient_of_forward(name):
     (expected,) = torch.autograd.grad((mixer(x) * weight).sum(), x)
     (obtained,) = torch.autograd.grad((mixer.attention_view(x).reconstruct() * weight).sum(), x)
     assert largest_difference(obtained, expected) < 1e-9
+
+
+def test_sums_over_short_segments_of_a_long_sequence_keep_their_digits():
+    """A difference of two float32 running sums would be off by 1e-4 of the step size here."""
+    dt = 0.1 * torch.rand(1, 2048, 1, generator=torch.Generator().manual_seed(0))
+    sums = segment_sums(dt)[0, 0]
+    assert sums.dtype == torch.float32
+    torch.testing.assert_close(sums.diagonal(-1), dt[0, 1:, 0], rtol=1e-6, atol=0)
+    assert sums.triu().count_nonzero() == 0
 
 
 def test_long_decay_neither_overflows_nor_loses_digits():

@@ -6,12 +6,14 @@ import random
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import train_test_split
@@ -37,7 +39,9 @@ from mambattn.models import (
     MLPRegressor,
     ResNetClassifier,
     ResNetRegressor,
+    _base,
 )
+from mambattn.training import train
 
 TRAINER = TrainerConfig(lr=0.02, max_epochs=15, batch_size=32, verbose=0)
 SMALL = MLPConfig(d_model=8, layer_sizes=(16,))
@@ -142,6 +146,9 @@ def test_column_vector_y(table, side):
         (MLPRegressor, ["a"] * 90, r"`y` must hold numbers for a regressor, however row 0 is 'a'\. Use a classifier"),
         (MLPRegressor, [1.0] * 89 + [np.inf], "Input y contains infinity, in row 89"),
         (MLPRegressor, [1.0] * 89 + [np.nan], "Input y contains NaN: 1 of 90"),
+        (MLPRegressor, ["1.0"] * 89 + ["nan"], "Input y contains NaN, in row 89"),
+        (MLPRegressor, [1] * 89 + [10**400], "`y` must hold numbers for a regressor, however row 89 is 1000"),
+        (MLPRegressor, np.arange(90).astype("datetime64[D]"), "however it holds dates or times"),
         (MLPRegressor, np.ones(90) * 1j, "Complex data not supported"),
     ],
 )
@@ -195,6 +202,12 @@ def test_text_in_the_validation_rows_alone(table, side):
         assert model.preprocessor_.schema.categorical[0] == "number"
 
 
+def test_preprocessing_learns_from_the_training_rows_alone(table, side):
+    names = pd.DataFrame({"name": [f"row {i}" for i in range(90)]})
+    schema = small(trainer_config=TRAINER.replace(max_epochs=1)).fit(names, side).preprocessor_.schema
+    assert len(schema.columns[0].categories) == 72
+
+
 def test_unseen_categories_and_new_missing_values(table, side):
     model = small(MambAttentionClassifier).fit(table.dropna(), side[table.notna().all(axis=1)])
     odd = table.assign(text="never seen", number=np.nan)
@@ -237,6 +250,15 @@ def test_random_state_types(table, side):
     assert (small(random_state=state).fit(table, side).predict_proba(table) != want).any()
     np.random.seed(0)  # noqa: NPY002 - None is NumPy's global generator, as everywhere in scikit-learn
     np.testing.assert_array_equal(small(random_state=None).fit(table, side).predict_proba(table), want)
+
+
+def test_fits_in_several_threads_draw_what_they_draw_alone(table, side):
+    trainer = TRAINER.replace(max_epochs=30)
+    models = [small(random_state=seed, trainer_config=trainer) for seed in (0, 1, 2)]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda model: clone(model).fit(table, side).predict_proba(table), models))
+    for model, rows in zip(models, together, strict=True):
+        np.testing.assert_array_equal(rows, model.fit(table, side).predict_proba(table))
 
 
 def test_fit_leaves_global_state_alone(table, side):
@@ -284,70 +306,139 @@ def test_shuffle_with_cls(table, side):
     np.testing.assert_array_equal(copy.predict_proba(table), model.predict_proba(table))
 
 
+BASES = {
+    "hybrid": (MambAttentionClassifier, HYBRID, PreprocessingConfig()),
+    "default counts": (
+        MambAttentionClassifier,
+        MambAttentionConfig(d_model=8, n_heads=2, d_state=4),
+        PreprocessingConfig(),
+    ),
+    "local": (MambAttentionClassifier, MambAttentionConfig(d_model=8, n_heads=2, schedule="L"), PreprocessingConfig()),
+    "periodic": (MLPClassifier, SMALL.replace(embedding_type="plr"), PreprocessingConfig()),
+    "piecewise": (MLPClassifier, SMALL.replace(embedding_type="ple"), PreprocessingConfig()),
+    "ple": (MLPClassifier, SMALL, PreprocessingConfig(numerical_preprocessing="ple")),
+    "splines": (MLPClassifier, SMALL, PreprocessingConfig(numerical_preprocessing="splines")),
+} | {
+    name: (cls, FAMILIES[cls], PreprocessingConfig())
+    for name, cls in (
+        ("Mambular", MambularClassifier),
+        ("FTTransformer", FTTransformerClassifier),
+        ("ResNet", ResNetClassifier),
+        ("MLP", MLPClassifier),
+    )
+}
+CHANGES = [
+    ("default counts", {"model_config__schedule": "AM"}),
+    ("local", {"model_config__window": 1}),
+    ("periodic", {"model_config__n_frequencies": 3}),
+    ("periodic", {"model_config__frequency_scale": 2.0}),
+    ("piecewise", {"model_config__n_bins": 3}),
+    ("ple", {"preprocessing_config__n_bins": 3}),
+    ("ple", {"preprocessing_config__bins": "quantile"}),
+    ("splines", {"preprocessing_config__n_knots": 3}),
+    ("Mambular", {"model_config__n_layers": 2}),
+    ("FTTransformer", {"model_config__n_layers": 2}),
+    ("FTTransformer", {"model_config__mlp_expand": 3}),
+    ("ResNet", {"model_config__n_layers": 2}),
+    ("ResNet", {"model_config__d_hidden": 12}),
+    ("MLP", {"model_config__layer_sizes": (12,)}),
+    ("hybrid", {"model_config__d_model": 16}),
+    ("hybrid", {"model_config__n_layers": 2}),
+    ("hybrid", {"model_config__last_layer": "mamba"}),
+    ("hybrid", {"model_config__n_heads": 4}),
+    ("hybrid", {"model_config__attn_dropout": 0.7}),
+    ("hybrid", {"model_config__dropout": 0.5}),
+    ("hybrid", {"model_config__expand_factor": 1}),
+    ("hybrid", {"model_config__d_conv": 2}),
+    ("hybrid", {"model_config__conv_bias": False}),
+    ("hybrid", {"model_config__bias": True}),
+    ("hybrid", {"model_config__d_state": 8}),
+    ("hybrid", {"model_config__dt_rank": 3}),
+    ("hybrid", {"model_config__dt_min": 0.05}),
+    ("hybrid", {"model_config__dt_max": 0.5}),
+    ("hybrid", {"model_config__norm": "RMSNorm"}),
+    ("hybrid", {"model_config__norm_position": "post"}),
+    ("hybrid", {"model_config__bidirectional": True}),
+    ("hybrid", {"model_config__shuffle_embeddings": True}),
+    ("hybrid", {"model_config__use_cls": True, "model_config__pooling_method": "cls"}),
+    ("hybrid", {"model_config__pooling_method": "max"}),
+    ("hybrid", {"model_config__pooling_method": "sum"}),
+    ("hybrid", {"model_config__pooling_method": "last"}),
+    ("hybrid", {"model_config__pooling_method": "attention"}),
+    ("hybrid", {"model_config__head_layer_sizes": (4,)}),
+    ("hybrid", {"model_config__head_dropout": 0.0}),
+    ("hybrid", {"model_config__embedding_type": "plr"}),
+    ("hybrid", {"model_config__embedding_type": "ple"}),
+    ("hybrid", {"preprocessing_config__numerical_preprocessing": "minmax"}),
+    ("hybrid", {"preprocessing_config__categorical_preprocessing": "one-hot"}),
+    ("hybrid", {"preprocessing_config__categorical_columns": ("count__of__things",)}),
+    ("hybrid", {"trainer_config__lr": 0.01}),
+    ("hybrid", {"trainer_config__batch_size": 16}),
+    ("hybrid", {"trainer_config__max_epochs": 1}),
+    ("hybrid", {"trainer_config__val_size": 0.4}),
+    ("hybrid", {"trainer_config__weight_decay": 0.5}),
+    ("hybrid", {"trainer_config__optimizer": "sgd"}),
+    ("hybrid", {"trainer_config__lr_schedule": "constant"}),
+    ("hybrid", {"trainer_config__warmup": 0.5}),
+    ("hybrid", {"trainer_config__grad_clip": 0.01}),
+    ("hybrid", {"trainer_config__precision": "bfloat16"}),
+    ("hybrid", {"model_config__n_attention_layers": 3}),
+    ("hybrid", {"model_config__n_mamba_per_attention": 2}),
+]
+ELSEWHERE = {"patience", "device", "max_seconds", "verbose"}
+"""Settings of the trainer that change no prediction of three epochs; each has a test of its own."""
+
+
+def test_no_setting_is_left_out():
+    changed = {(BASES[base][0], key) for base, changes in CHANGES for key in changes}
+    anywhere = {key for _, key in changed}
+    shared = {f"model_config__{field}" for field in MambAttentionConfig.field_names()} - {"model_config__n_layers"}
+    for cls in (MambAttentionClassifier, MambularClassifier, FTTransformerClassifier, ResNetClassifier, MLPClassifier):
+        for name in cls().get_params():
+            if "__" in name and name.partition("__")[2] not in ELSEWHERE:
+                own = name.startswith("model_config__") and name not in shared
+                assert (cls, name) in changed if own else name in anywhere, name
+
+
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"model_config__d_model": 16},
-        {"model_config__n_layers": 2},
-        {"model_config__last_layer": "mamba"},
-        {"model_config__n_heads": 4},
-        {"model_config__attn_dropout": 0.7},
-        {"model_config__dropout": 0.5},
-        {"model_config__expand_factor": 1},
-        {"model_config__d_conv": 2},
-        {"model_config__conv_bias": False},
-        {"model_config__bias": True},
-        {"model_config__d_state": 8},
-        {"model_config__dt_rank": 3},
-        {"model_config__dt_min": 0.05},
-        {"model_config__dt_max": 0.5},
-        {"model_config__norm": "RMSNorm"},
-        {"model_config__norm_position": "post"},
-        {"model_config__bidirectional": True},
-        {"model_config__shuffle_embeddings": True},
-        {"model_config__use_cls": True, "model_config__pooling_method": "cls"},
-        {"model_config__pooling_method": "max"},
-        {"model_config__pooling_method": "sum"},
-        {"model_config__pooling_method": "last"},
-        {"model_config__pooling_method": "attention"},
-        {"model_config__head_layer_sizes": (4,)},
-        {"model_config__head_dropout": 0.0},
-        {"model_config__embedding_type": "plr"},
-        {"model_config__embedding_type": "ple"},
-        {"model_config__schedule": "AM"},
-        {"preprocessing_config__numerical_preprocessing": "minmax"},
-        {"preprocessing_config__categorical_preprocessing": "one-hot"},
-        {"preprocessing_config__categorical_columns": ("count__of__things",)},
-        {"trainer_config__lr": 0.01},
-        {"trainer_config__batch_size": 16},
-        {"trainer_config__max_epochs": 1},
-        {"trainer_config__val_size": 0.4},
-        {"trainer_config__weight_decay": 0.5},
-        {"trainer_config__optimizer": "sgd"},
-        {"trainer_config__lr_schedule": "constant"},
-        {"trainer_config__warmup": 0.5},
-        {"trainer_config__grad_clip": 0.01},
-        {"trainer_config__precision": "bfloat16"},
-    ],
-    ids=lambda change: "-".join(f"{key.partition('__')[2]}={value}" for key, value in change.items()),
+    ("base", "change"),
+    CHANGES,
+    ids=lambda value: (
+        value if isinstance(value, str) else "-".join(f"{key.partition('__')[2]}={to}" for key, to in value.items())
+    ),
 )
-def test_settings_act(table, side, change):
-    base = small(MambAttentionClassifier, model_config=HYBRID.replace(schedule=None), trainer_config=TRAINER)
-    base.set_params(trainer_config__max_epochs=3, model_config__n_attention_layers=1)
-    if "model_config__schedule" in change:
-        base.model_config = MambAttentionConfig(d_model=8, n_heads=2, d_state=4)
-    want = base.fit(table, side).predict_proba(table)
-    assert (base.set_params(**change).fit(table, side).predict_proba(table) != want).any()
+def test_settings_act(table, side, base, change):
+    cls, model_config, preprocessing_config = BASES[base]
+    model = cls(model_config, preprocessing_config, TRAINER.replace(max_epochs=3), random_state=0)
+    want = model.fit(table, side).predict_proba(table)
+    assert (model.set_params(**change).fit(table, side).predict_proba(table) != want).any()
 
 
 def test_external_validation_rows(table, side):
     model = small().fit(table[:60], side[:60], X_val=table[60:], y_val=side[60:])
     by_hand = -np.log(model.predict_proba(table[60:])[np.arange(30), side[60:].astype(int)]).mean()
     assert by_hand == pytest.approx(min(model.history_.val_loss), rel=1e-5)
+    model = small(class_weight={False: 1.0, True: 5.0}).fit(table[:60], side[:60], X_val=table[60:], y_val=side[60:])
+    losses = -np.log(model.predict_proba(table[60:])[np.arange(30), side[60:].astype(int)])
+    by_hand = np.average(losses, weights=np.where(side[60:], 5.0, 1.0))
+    assert by_hand == pytest.approx(min(model.history_.val_loss), rel=1e-5)
     with pytest.raises(DataError, match="`y_val` holds the label 'x'"):
         small().fit(table, np.where(side, "a", "b"), X_val=table[:2], y_val=["x", "a"])
     with pytest.raises(DataError, match="`X_val` and `y_val` go together"):
         small().fit(table, side, X_val=table)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_held_out_rows_are_stratified(table, monkeypatch, seed):
+    held_out = []
+
+    def spy(network, training, validation, **kwargs):
+        held_out.append(validation.targets.bincount().tolist())
+        return train(network, training, validation, **kwargs)
+
+    monkeypatch.setattr(_base, "train", spy)
+    small(random_state=seed).fit(table, np.repeat(["often", "rare"], [80, 10]))
+    assert held_out == [[16, 2]]
 
 
 def test_tiny_tables_and_rare_classes():
@@ -414,6 +505,14 @@ def test_ctrl_c_keeps_the_best_weights(table, side):
     assert model.stopped_by_ == "interrupt"
     assert 1 <= model.history_.best_epoch <= len(model.history_.val_loss)
     assert np.isfinite(model.predict_proba(table)).all()
+
+
+def test_a_fit_that_fails_leaves_no_mixture_behind(table, side):
+    model = small().fit(table, side)
+    with pytest.raises(DataError, match="`y_val` holds the label"):
+        model.fit(table[["number", "text"]], np.where(side, "a", "b"), X_val=table[["number", "text"]][:1], y_val=["c"])
+    with pytest.raises(NotFittedError):
+        model.predict(table[["number", "text"]])
 
 
 def test_unavailable_device_names_the_mend(table, side):

@@ -112,6 +112,17 @@ def test_labels_come_back_in_their_type(table, tmp_path, labels):
     np.testing.assert_array_equal(again.predict(table), model.predict(table))
 
 
+@pytest.mark.parametrize("labels", [[np.int64(3), np.int64(4)], [np.str_("a"), np.str_("b")]], ids=repr)
+def test_numpy_scalars_as_labels_are_saved(table, tmp_path, labels):
+    y = np.array(labels, dtype=object)[(table["y"] > 0).astype(int)]
+    weight = {labels[0]: np.float64(2.0), labels[1]: 1}
+    model = MLPClassifier(SMALL, trainer_config=TRAINER, random_state=0, class_weight=weight).fit(table, y)
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert again.class_weight == weight
+    assert again.predict(table).tolist() == model.predict(table).tolist()
+
+
 def test_saving_again_gives_the_same_bytes_and_leaves_no_parts(fitted, saved):
     first = saved.read_bytes()
     load(saved).save(saved)
@@ -272,6 +283,9 @@ BAD_FILES = {
     "missing entry": (removing("facts"), "lacks the entry 'facts'. Save the model again"),
     "unknown fact": (setting("facts", "extra", to=1), "has the unknown entry 'extra'. Known: params"),
     "missing fact": (removing("facts", "target"), "lacks the entry 'target'"),
+    "no name": (setting("model", to=["MLPClassifier"]), r"`model` must be a name and `facts` an object, .*\['MLPCl"),
+    "facts of text": (setting("facts", to="none"), "`facts` an object, however .* `facts` is a str"),
+    "settings in a list": (setting("facts", "model_config", to=[]), "does not describe a MambAttentionClassifier"),
     "unknown class": (
         setting("model", to="XGBClassifier"),
         "holds a 'XGBClassifier', which this mambattn does not know",
@@ -293,6 +307,10 @@ BAD_FILES = {
     "column without a kind": (
         removing("facts", "preprocessing", "schema", "columns", 0, "kind"),
         "A saved column must hold 'name', 'kind' and 'categories'",
+    ),
+    "a category twice": (
+        setting("facts", "preprocessing", "schema", "columns", 2, "categories", to=["a", "a"]),
+        "and a list of distinct categories, however",
     ),
     "history without a loss": (removing("facts", "history", "val_loss"), "does not describe .*val_loss"),
     "missing tensor": (tensor(HEAD, None), f"lacks tensor '{HEAD.removeprefix('network.')}'"),

@@ -124,11 +124,28 @@ def test_refused_sample_weights(overlapping, weights, message):
         MLPClassifier(SMALL, trainer_config=TRAINER).fit(*overlapping, weights)
 
 
+def test_class_weight_of_a_class_that_a_fold_lacks():
+    labels = np.array(["a", "b", "a"])
+    encoder = LabelEncoder.learn(labels)
+    weights = class_weights({"rare": 9.0, "b": 3.0, "a": 2.0}, encoder, encoder.encode(labels, "y"), np.ones(3))
+    assert weights.tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e200, 1e-200])
+def test_target_scale_of_any_size(unit):
+    X, y = np.arange(40.0)[:, None], unit * np.arange(40.0)
+    model = MLPRegressor(SMALL, trainer_config=TRAINER, random_state=0).fit(X, y)
+    assert model.target_scale_ / unit == pytest.approx(np.std(np.arange(40.0)), rel=0.3)
+    assert np.abs(model.predict(X) / unit - np.arange(40.0)).mean() < 10
+
+
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
         ({2: 1.0}, "`class_weight` holds the label 2, which is none of the classes"),
+        ({1: 2.0, 2: 1.0}, "`class_weight` holds the label 2, .* Correct it, or give every class a weight"),
         ({0: -1.0}, "`class_weight` must be finite and not negative"),
+        ({0: 1.0, 1: 1.0, 2: -1.0}, "`class_weight` must be finite and not negative"),
         ("balance", "must be a dict, 'balanced' or None, however class_weight='balance'"),
     ],
 )

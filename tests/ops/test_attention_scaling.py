@@ -32,7 +32,7 @@ def scaling():
     del sys.modules[spec.name]
 
 
-@pytest.mark.parametrize("reach", REACHES)
+@pytest.mark.parametrize("reach", [{}, {"causal": True}, *REACHES])
 def test_bytes_kept_for_the_backward_are_linear(reach):
     def kept(seq_len: int) -> int:
         storages = {}

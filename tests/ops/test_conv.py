@@ -98,6 +98,11 @@ def test_gradcheck(activation, is_packed):
         return causal_conv1d(**named, activation=activation, seq_idx=seq_idx, return_final_state=True)
 
     assert torch.autograd.gradcheck(call, tuple(t.values()))
+    assert torch.autograd.gradgradcheck(call, tuple(t.values()), fast_mode=True)
+    loss = sum(output.sin().sum() for output in call(*t.values()))
+    plain = torch.autograd.grad(loss, tuple(t.values()), retain_graph=True)
+    with_graph = torch.autograd.grad(loss, tuple(t.values()), create_graph=True)
+    torch.testing.assert_close(with_graph, plain, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

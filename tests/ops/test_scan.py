@@ -132,12 +132,29 @@ def test_gradcheck(scan):
     assert torch.autograd.gradcheck(run, (u, dt, A, B, C, D, z, dt_bias, state), fast_mode=False)
 
 
-def test_second_derivatives_are_refused_clearly(scan):
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_second_derivatives(scan, is_packed):
     inputs = {name: x.requires_grad_() for name, x in scan.make_inputs(1, 3, 2, 2).items()}
-    y = selective_scan(**inputs, backend="torch")
-    (gradient,) = torch.autograd.grad(y.sum(), inputs["A"], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    names, tensors = tuple(inputs), tuple(inputs.values())
+    packing = {"seq_idx": torch.tensor([[0, 0, 1]])} if is_packed else {}
+
+    def run(*tensors, backend="torch"):
+        return selective_scan(
+            **dict(zip(names, tensors, strict=True)),
+            **packing,
+            dt_softplus=True,
+            return_final_state=True,
+            backend=backend,
+        )
+
+    assert torch.autograd.gradgradcheck(run, tensors, fast_mode=True)
+    # A loss that is linear in y: the gradient that comes in is a constant, and its graph must be there all the same.
+    ours, wanted = (
+        torch.autograd.grad(gradient.square().sum(), inputs["u"])[0]
+        for backend in ("torch", "reference")
+        for gradient in torch.autograd.grad(run(*tensors, backend=backend)[0].sum(), inputs["A"], create_graph=True)
+    )
+    torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_half_precision_is_computed_in_float32(scan):

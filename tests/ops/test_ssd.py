@@ -135,6 +135,57 @@ def test_gradcheck(is_packed):
     assert torch.autograd.gradcheck(call, tuple(t.values()))
 
 
+def assert_twice_differentiable(call, tensors):
+    """Asking for the graph of the gradient does not change it, and the graph is right."""
+    tensors = tuple(tensors)
+    loss = sum(output.sin().sum() for output in call(*tensors))
+    plain = torch.autograd.grad(loss, tensors, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(loss, tensors, create_graph=True), plain, rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradgradcheck(call, tensors, fast_mode=True)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_second_derivatives(is_packed):
+    """Those of the definition: a backward that works on buffers would leave its share out in silence."""
+    t = {
+        name: tensor.requires_grad_()
+        for name, tensor in make(4, n_heads=2, n_groups=1, d_head=1, d_state=2, batch=1).items()
+    }
+    seq_idx = torch.tensor([[0, 0, 1, 1]]) if is_packed else None
+
+    def call(*tensors):
+        named = dict(zip(t, tensors, strict=True))
+        return ssd(**named, dt_softplus=True, return_final_state=True, seq_idx=seq_idx, chunk_size=3)
+
+    assert_twice_differentiable(call, t.values())
+
+
+def test_second_derivatives_of_a_tensor_given_twice():
+    t = make(4, n_heads=2, n_groups=1, d_head=1, d_state=2, batch=1)
+    B = t["B"].requires_grad_()
+    assert_twice_differentiable(lambda B: (ssd(t["x"], t["dt"], t["A"], B, B, dt_softplus=True),), [B])
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_large_step_sizes_lose_no_digit(backend):
+    """The step size is softplus as it is, beyond 20 too, where torch's own lets go of 2e-9."""
+    dt = torch.tensor([19.0, 20.5, 23.0], dtype=torch.float64).reshape(1, 3, 1)
+    one = torch.ones(1, 3, 1, 1, dtype=torch.float64)
+    y = ssd(one, dt, torch.zeros(1, dtype=torch.float64), one, one, dt_softplus=True, backend=backend)
+    torch.testing.assert_close(
+        y.flatten(), (dt.flatten() + torch.log1p((-dt.flatten()).exp())).cumsum(0), rtol=1e-15, atol=0
+    )
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_a_decay_beyond_the_range_of_its_type_forgets_everything(backend):
+    x, B = torch.ones(1, 5, 1, 1), torch.full((1, 5, 1, 1), 1e-20)
+    leaves = [t.requires_grad_() for t in (x, torch.full((1, 5, 1), 1e38), torch.tensor([-16.0]), B)]
+    y = ssd(*leaves, B, backend=backend)
+    torch.testing.assert_close(y, torch.full_like(y, 1e-2))
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(y.sum(), leaves))
+
+
 def test_strong_decay_keeps_every_gradient_exact():
     """Sums of logarithms far beyond the range of exp neither overflow nor cancel, in float32 either."""
     t = make(257) | {"A": -torch.tensor([1e-4, 1.0, 60.0, 2000.0], dtype=torch.float64)}
@@ -293,7 +344,8 @@ def test_no_rows():
             r"`x` must have a floating-point type, however x.dtype=torch.int64",
         ),
         ({"A": torch.zeros(4, device="meta")}, ShapeError, r"`A` must be on the device of `x`, however A.device=meta"),
-        ({"chunk_size": 0}, ConfigError, "`chunk_size` must be at least 1, however chunk_size=0"),
+        ({"chunk_size": 0}, ConfigError, "`chunk_size` must be an integer of at least 1, however chunk_size=0"),
+        ({"chunk_size": 2.5}, ConfigError, "`chunk_size` must be an integer of at least 1, however chunk_size=2.5"),
         ({"backend": "cuda"}, ConfigError, "`backend` must be"),
         ({"backend": "triton"}, BackendUnavailableError, "triton"),
     ],

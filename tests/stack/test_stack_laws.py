@@ -136,6 +136,19 @@ def test_copies_and_state_dicts():
     assert torch.equal(first(x), copied(x))
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch.compile's own doing
+@pytest.mark.parametrize(("schedule", "fullgraph"), [("SALG-", True), ("M", False)])
+def test_compiled_it_computes_the_same(schedule, fullgraph):
+    """As one graph; the "torch" backend of the scan breaks it, so that of Mamba depends on the machine."""
+    torch._dynamo.reset()
+    stack, x = make(schedule).float(), tokens().float()
+    compiled = torch.compile(stack, backend="aot_eager", fullgraph=fullgraph)
+    y, expected = compiled(x), stack(x)
+    gradients, wanted = (torch.autograd.grad(out.square().sum(), list(stack.parameters())) for out in (y, expected))
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(gradients, wanted)
+
+
 def test_dropout_acts_on_the_output_of_every_mixer_in_training():
     x = tokens()
     for letter in ALL:

@@ -212,7 +212,9 @@ REFUSED = {
     "one dimension": (np.arange(3.0), "Expected 2D array, got 1D array instead. Reshape your data"),
     "a list of numbers": ([1.0, 2.0], "Expected 2D array, got 1D array instead. Reshape your data"),
     "three dimensions": (np.zeros((2, 2, 2)), "Expected 2D array, got 3D array instead. Reshape your data"),
-    "a number": (3.0, "Expected 2D array, got a scalar instead. Reshape your data"),
+    "a number": (3.0, "Expected 2D array, got a float instead. Reshape your data"),
+    "a dict": ({"a": [1, 2]}, "Expected 2D array, got a dict instead. .* or give a frame"),
+    "an enormous integer": ([[10**400], [1]], "Column '0' holds an integer beyond the range of a float"),
     "a series": (pd.Series([1, 2]), "got a column. Reshape your data"),
     "a polars series": (pl.Series([1, 2]), "got a column. Reshape your data"),
     "no rows": (np.empty((0, 3)), r"0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1 is required"),
@@ -259,6 +261,11 @@ def test_columns_are_matched_by_name_in_any_order():
 def test_numeric_names_are_names():
     frame = pd.DataFrame({2010: [1, 2], 2011: [3, 4]})
     assert fitted(frame).transform(frame[[2011, 2010]]).numbers.tolist() == [[1, 3], [2, 4]]
+
+
+def test_positions_given_as_names_in_another_order_are_names():
+    frame = pd.DataFrame([[1, 2, 3], [4, 5, 6]])
+    assert fitted(frame).transform(frame[[2, 0, 1]]).numbers.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_missing_and_new_columns_are_named():

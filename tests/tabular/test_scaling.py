@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+import torch
 from scipy.interpolate import BSpline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -125,6 +127,7 @@ AWKWARD = {
     "26 decades": -np.exp(np.linspace(-30, 30, 100)),
     "large ids": 1e15 + 1000 * np.arange(100.0),
     "enormous": 1e150 * np.linspace(-1, 1, 100),
+    "as large as floats are": np.finfo(np.float64).max * np.linspace(-1, 1, 100),
     "tiny": np.r_[np.zeros(99), 1e-300],
 }
 
@@ -137,6 +140,15 @@ def test_awkward_columns_give_finite_numbers_without_a_warning(kind, name):
     for rows in (X, [[-1e30], [1e30]]):
         numbers = preprocessor.transform(rows).numbers
         assert numbers.abs().max() <= 1.001e15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_output_that_scikit_learn_is_set_to_does_not_matter(kind):
+    X = make_table()
+    want = fit(kind, X, target_of(X)).transform(X)
+    with sklearn.config_context(transform_output="pandas"):
+        got = fit(kind, X, target_of(X)).transform(X)
+    assert torch.equal(got.numbers, want.numbers)
 
 
 @pytest.mark.parametrize("kind", KINDS)

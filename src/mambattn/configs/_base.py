@@ -125,12 +125,14 @@ class Config:
 
     def _to_builtin(self) -> None:
         """Turn NumPy scalars into Python numbers and lists into tuples, so that a config saves and compares plainly."""
+
+        def builtin(value: Any) -> Any:
+            return value.item() if isinstance(value, np.generic) else value
+
         for name in self.field_names():
             value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-            elif isinstance(value, np.generic):
-                object.__setattr__(self, name, value.item())
+            plain = tuple(map(builtin, value)) if isinstance(value, (list, tuple)) else builtin(value)
+            object.__setattr__(self, name, plain)
 
 
 def check_number(

@@ -53,9 +53,11 @@ class PreprocessingConfig(Config):
         )
         check_choice(self, "categorical_preprocessing", ("int", "one-hot"))
         if not isinstance(self.categorical_columns, tuple):
+            given = self.categorical_columns
+            mend = f"({given!r},)" if isinstance(given, (str, int)) else "tuple(categorical_columns)"
             raise ConfigError(
-                "`categorical_columns` must be a tuple of column names, "
-                f"however categorical_columns={self.categorical_columns!r}. Use ({self.categorical_columns!r},)."
+                f"`categorical_columns` must be a tuple of column names, however categorical_columns={given!r}. "
+                f"Use {mend}."
             )
         check_number(self, "n_bins", low=2, integer=True)
         check_choice(self, "bins", ("tree", "quantile"))

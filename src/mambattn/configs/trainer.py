@@ -41,8 +41,8 @@ class TrainerConfig(Config):
         ``"auto"`` is mixed bfloat16 on a GPU that has it, float32 elsewhere.
     max_seconds : float or None, default None
         Wall-clock limit of one fit, its preprocessing included; at least one step and one validation are made.
-    verbose : int, default 1
-        0: no progress bar.
+    verbose : int or bool, default 1
+        0 or False: no progress bar.
 
     Examples
     --------
@@ -82,4 +82,5 @@ class TrainerConfig(Config):
         check_choice(self, "precision", ("auto", "float32", "bfloat16"))
         if self.max_seconds is not None:
             check_number(self, "max_seconds", low=0, open_low=True)
+        object.__setattr__(self, "verbose", int(self.verbose) if isinstance(self.verbose, bool) else self.verbose)
         check_number(self, "verbose", low=0, integer=True)

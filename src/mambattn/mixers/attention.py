@@ -11,9 +11,9 @@ class Attention(SelfAttention):
     """Multi-head self-attention, over all tokens or over a window.
 
     ``y_i = W_out concat_h(Σ_j softmax_j(q_hi · k_hj / sqrt(d_head)) v_hj)`` (arXiv 1706.03762, section 3.2), j running
-    over the tokens in sight of token i: all, j ≤ i when causal, and with a window those with |i − j| < window. Fewer
-    key and value heads than query heads (arXiv 2305.13245) shrink the cache of `step`. The attention view has one
-    map a head. Dropout acts on the weights, in training mode.
+    over the tokens in sight of token i: all, j ≤ i when causal, and with a window those with ``|i − j| < window``.
+    Fewer key and value heads than query heads (arXiv 2305.13245) shrink the cache of `step`. The attention view has
+    one map a head. Dropout acts on the weights, in training mode.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
-from mambattn.nn._checks import check_token, check_tokens
+from mambattn.nn._checks import check_counts, check_token, check_tokens
 
 __all__ = ["AttentionView", "Mixer", "state_tensors"]
 
@@ -172,7 +172,13 @@ class Mixer(nn.Module, ABC):
         -------
         int
             Number of operations.
+
+        Raises
+        ------
+        ConfigError
+            If `seq_len` or `batch` is no integer of at least 1.
         """
+        check_counts(seq_len=seq_len, batch=batch)
         return batch * self._flops(seq_len)
 
     def init_state(
@@ -245,7 +251,13 @@ class Mixer(nn.Module, ABC):
         -------
         int or None
             Bytes at the type of the parameters; None where the mixer is not causal and so has no state.
+
+        Raises
+        ------
+        ConfigError
+            If `seq_len` or `batch` is no integer of at least 1.
         """
+        check_counts(seq_len=seq_len, batch=batch)
         if not self.causal:
             return None
         state = self.init_state(batch, device="meta")

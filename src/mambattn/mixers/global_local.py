@@ -36,8 +36,8 @@ class GlobalLocalAttention(Mixer):
 
     ``form="dual"`` is a global and a windowed attention over the same tokens, each with projections of its own, their
     outputs summed; the cost is quadratic in seq_len. ``form="sparse"`` is one attention in which token i sees token j
-    if |i − j| < window, or if i or j is among the first `n_global` tokens (after arXiv 2004.05150, section 3.1, with
-    one projection for both); the cost is linear in seq_len. Causal, both see j ≤ i only. The attention view has one map
+    if ``|i − j| < window``, or if i or j is among the first `n_global` tokens (after arXiv 2004.05150, section 3.1,
+    with one projection for both); the cost is linear in seq_len. Causal, both see j ≤ i only. The attention view has one map
     a head, the global heads of "dual" first.
 
     Parameters
@@ -173,7 +173,7 @@ def local_global_masks(
     Raises
     ------
     ConfigError
-        If `n_global` does not go with `form`.
+        If `seq_len` or `window` is no integer of at least 1, or `n_global` does not go with `form`.
 
     Examples
     --------
@@ -185,6 +185,7 @@ def local_global_masks(
             [1, 0, 0, 1]], dtype=torch.int32)
     """
     _check_form(form, n_global)
+    check_counts(seq_len=seq_len, window=window)
     local = attention_mask(seq_len, causal=causal, window=window)
     everywhere = attention_mask(seq_len, causal=causal)
     if form == "sparse":

@@ -15,6 +15,7 @@ from mambattn.mixers.base import AttentionView, Mixer
 from mambattn.nn import make_norm
 from mambattn.nn._checks import check_counts, is_count
 from mambattn.ops import causal_conv1d, causal_conv1d_step, selective_scan, selective_scan_step
+from mambattn.ops.scan.reference import step_size
 
 __all__ = ["Mamba", "MambaState"]
 
@@ -176,7 +177,7 @@ class Mamba(Mixer):
     def _view(self, x: Tensor) -> AttentionView:
         u, z, dt, B, C = self._scan_inputs(x)
         A = decay_rates(self.A_log)
-        dt = F.softplus(dt.to(A.dtype) + self.dt_bias)
+        dt = step_size(dt.to(A.dtype), self.dt_bias, dt_softplus=True)
         spans = segment_sums(dt)
         # State by state, so that memory is d_inner matrices and not d_inner · d_state.
         matrix = torch.diag_embed(self.D[:, None].expand(-1, x.shape[1])).expand_as(spans)

@@ -14,6 +14,7 @@ from mambattn.mixers.base import AttentionView, Mixer
 from mambattn.nn import RMSNorm
 from mambattn.nn._checks import check_counts, check_divides
 from mambattn.ops import causal_conv1d, causal_conv1d_step, ssd, ssd_step
+from mambattn.ops.scan.reference import step_size
 
 __all__ = ["Mamba2", "Mamba2State"]
 
@@ -167,7 +168,7 @@ Use d_head=12, 16 or 24.
     def _view(self, x: Tensor) -> AttentionView:
         z, values, B, C, dt = self._scan_inputs(x)
         A = decay_rates(self.A_log)
-        dt = F.softplus(dt.to(A.dtype) + self.dt_bias)
+        dt = step_size(dt.to(A.dtype), self.dt_bias, dt_softplus=True)
         decay = torch.exp(A[:, None, None] * segment_sums(dt))
         alike = torch.einsum("bign,bjgn->bgij", C, B).repeat_interleave(self.n_heads // self.n_groups, dim=1)
         matrix = (alike * decay * dt.transpose(1, 2)[:, :, None]).tril()
@@ -175,7 +176,8 @@ Use d_head=12, 16 or 24.
         gate = F.silu(z)
         gated = torch.einsum("bhij,bjhp->bihp", matrix, values).flatten(2) * gate
         # RMSNorm(y) is y · weight / rms(y); the root mean square is held at this input's, which leaves a linear map.
-        scale = self.norm.weight * torch.rsqrt(gated.square().mean(dim=-1, keepdim=True) + _EPS)
+        mean_square = gated.to(A.dtype).square().mean(dim=-1, keepdim=True)
+        scale = self.norm.weight * torch.rsqrt(mean_square + _EPS).to(gated.dtype)
 
         def output(mixed: Tensor) -> Tensor:
             return self.out_proj(mixed.flatten(2) * gate * scale)

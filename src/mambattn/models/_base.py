@@ -137,6 +137,7 @@ class TabularEstimator(ConfiguredEstimator, ABC):
         split_seed, preprocessing_seed, network_seed, training_seed = draw_seeds(self.random_state, 4)
 
         frame = as_frame(X)
+        vars(self).pop("network_", None)  # a fit that fails must not leave an old network with new preprocessing
         self._check_columns(frame, y, reset=True)
         weights = row_weights(sample_weight, len(frame))
         targets = self._learn_target(y, weights)
@@ -278,7 +279,7 @@ class TabularEstimator(ConfiguredEstimator, ABC):
             model.network_ = build_network(
                 model.model_config_, model.preprocessor_, model._n_outputs, torch.Generator()
             )
-        except (ConfigError, DataError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ConfigError, DataError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{source!r} does not describe a {cls.__name__}: {error}") from error
         load_weights(model.network_, groups[_NETWORK], source=source)
         model.network_.eval()

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from mambattn._errors import DataError
 from mambattn.configs import PreprocessingConfig, TabularModelConfig, TrainerConfig
 from mambattn.models._base import TabularEstimator
-from mambattn.models.targets import LabelEncoder, as_column, class_weights
+from mambattn.models.targets import LabelEncoder, as_column, as_plain, class_weights
 from mambattn.training import cross_entropy
 from mambattn.training.losses import RowLoss
 from mambattn.training.seeding import RandomState
@@ -99,12 +99,12 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
     def _saved_params(self) -> dict[str, Any]:
         weight = self.class_weight
         if isinstance(weight, Mapping):
-            if any(type(label) not in (str, bool, int, float) for label in weight):
+            weight = [[as_plain(label), float(value)] for label, value in weight.items()]
+            if any(type(label) not in (str, bool, int, float) for label, _ in weight):
                 raise DataError(
-                    "A model file holds a `class_weight` whose labels are text, numbers or booleans of Python, however "
-                    f"class_weight={weight!r}. Use class_weight=None before saving; it no longer acts."
+                    "A model file holds a `class_weight` whose labels are text, numbers or booleans, however "
+                    f"class_weight={self.class_weight!r}. Use class_weight=None before saving; it no longer acts."
                 )
-            weight = [[label, float(value)] for label, value in weight.items()]
         return super()._saved_params() | {"class_weight": weight}
 
     @classmethod

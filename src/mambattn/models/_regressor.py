@@ -53,11 +53,12 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         return np.ones(len(targets))
 
     def _learn_scale(self, targets: np.ndarray, weights: np.ndarray) -> None:
-        self.target_mean_ = float(np.average(targets, weights=weights))
-        scale = float(np.sqrt(np.average((targets - self.target_mean_) ** 2, weights=weights)))
+        # Counted in a power of two, which costs no digit, squares neither overflow nor vanish.
+        unit = float(np.ldexp(1.0, np.frexp(np.abs(targets).max())[1] - 1))
+        mean = float(np.average(targets / unit, weights=weights))
+        scale = float(np.sqrt(np.average((targets / unit - mean) ** 2, weights=weights)))
         # A constant target leaves a scale of rounding errors, by which nothing must be divided.
-        smallest = 1e-12 * max(abs(self.target_mean_), np.finfo(np.float64).tiny)
-        self.target_scale_ = scale if scale > smallest else 1.0
+        self.target_mean_, self.target_scale_ = mean * unit, scale * unit if scale > 1e-12 * abs(mean) else 1.0
 
     def _loss_targets(self, targets: np.ndarray) -> torch.Tensor:
         return torch.from_numpy((targets - self.target_mean_) / self.target_scale_).float()

@@ -26,7 +26,7 @@ class MambAttentionClassifier(TabularClassifier):
         How the network is trained; None is the defaults.
     random_state : int, numpy.random.RandomState or None, default None
         Seed of the split, the weights, the order of the rows and dropout. Two fits with one integer are equal to the
-        bit on one machine.
+        bit on one machine with as many threads.
     class_weight : dict, "balanced" or None, default None
         Weights of the classes in the loss; "balanced" gives each class the same total weight.
 
@@ -89,7 +89,7 @@ class MambAttentionRegressor(TabularRegressor):
         How the network is trained; None is the defaults.
     random_state : int, numpy.random.RandomState or None, default None
         Seed of the split, the weights, the order of the rows and dropout. Two fits with one integer are equal to the
-        bit on one machine.
+        bit on one machine with as many threads.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ class ResNetClassifier(TabularClassifier):
         How the network is trained; None is the defaults.
     random_state : int, numpy.random.RandomState or None, default None
         Seed of the split, the weights, the order of the rows and dropout. Two fits with one integer are equal to the
-        bit on one machine.
+        bit on one machine with as many threads.
     class_weight : dict, "balanced" or None, default None
         Weights of the classes in the loss; "balanced" gives each class the same total weight.
 
@@ -87,7 +87,7 @@ class ResNetRegressor(TabularRegressor):
         How the network is trained; None is the defaults.
     random_state : int, numpy.random.RandomState or None, default None
         Seed of the split, the weights, the order of the rows and dropout. Two fits with one integer are equal to the
-        bit on one machine.
+        bit on one machine with as many threads.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 
 from mambattn._errors import DataError
 
-__all__ = ["LabelEncoder", "as_column", "class_weights", "regression_target", "row_weights"]
+__all__ = ["LabelEncoder", "as_column", "as_plain", "class_weights", "regression_target", "row_weights"]
 
 
 def as_column(y: Any, n_rows: int, name: str) -> np.ndarray:
@@ -83,6 +83,11 @@ def regression_target(y: Any, n_rows: int, name: str = "y") -> np.ndarray:
     column = as_column(y, n_rows, name)
     if column.dtype.kind == "c":
         raise DataError(f"Complex data not supported for `{name}`. Use its real part.")
+    if column.dtype.kind in "mM":
+        raise DataError(
+            f"`{name}` must hold numbers for a regressor, however it holds dates or times ({column.dtype}). Turn them "
+            "into numbers first, such as days since a day of reference."
+        )
     if column.dtype.kind in "OUS":
         for row, value in enumerate(column.tolist()):
             if not _is_number(value):
@@ -93,14 +98,15 @@ def regression_target(y: Any, n_rows: int, name: str = "y") -> np.ndarray:
     values = column.astype(np.float64)
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(f"Input {name} contains infinity, in row {row}. Drop that row, or use a finite number.")
+        found = "NaN" if np.isnan(values[row]) else "infinity"
+        raise DataError(f"Input {name} contains {found}, in row {row}. Drop that row, or use a finite number.")
     return values
 
 
 def _is_number(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 
@@ -207,6 +213,22 @@ class LabelEncoder:
             )
         return cls(classes)
 
+    def find(self, labels: np.ndarray) -> np.ndarray:
+        """Give the codes of labels, known or not.
+
+        Parameters
+        ----------
+        labels : numpy.ndarray
+            Labels of shape (rows,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Codes, int64 of shape (rows,); -1 where a label is no class.
+        """
+        values, inverse = np.unique(labels, return_inverse=True) if labels.dtype.kind != "O" else (labels, slice(None))
+        return np.array([self._codes.get(_identity(label), -1) for label in values.tolist()], dtype=np.int64)[inverse]
+
     def encode(self, labels: np.ndarray, name: str) -> np.ndarray:
         """Turn labels into codes.
 
@@ -227,8 +249,7 @@ class LabelEncoder:
         DataError
             If a label is no known class.
         """
-        values, inverse = np.unique(labels, return_inverse=True) if labels.dtype.kind != "O" else (labels, slice(None))
-        codes = np.array([self._codes.get(_identity(label), -1) for label in values.tolist()], dtype=np.int64)[inverse]
+        codes = self.find(labels)
         unknown = np.flatnonzero(codes < 0)
         if unknown.size:
             raise DataError(
@@ -250,7 +271,7 @@ class LabelEncoder:
         DataError
             If a label is no text, number or boolean.
         """
-        labels = self.classes.tolist()
+        labels = [as_plain(label) for label in self.classes.tolist()]
         for label in labels:
             if type(label) not in (str, bool, int, float):
                 raise DataError(
@@ -278,6 +299,22 @@ class LabelEncoder:
         return cls(classes)
 
 
+def as_plain(label: Any) -> Any:
+    """Give a NumPy scalar, such as an array of objects may hold, as the Python object that it stands for.
+
+    Parameters
+    ----------
+    label : object
+        A label, or a part of one.
+
+    Returns
+    -------
+    object
+        The label, as a Python object.
+    """
+    return label.item() if isinstance(label, np.generic) else label
+
+
 def _identity(label: Any) -> tuple[int, str, Any]:
     """Give a key that tells classes apart and sorts across types."""
     if isinstance(label, (bool, np.bool_)):
@@ -300,7 +337,8 @@ def class_weights(
     ----------
     class_weight : mapping of label to float, "balanced" or None
         ``"balanced"`` gives each class the same total weight: rows / (classes · rows of the class), rows counted by
-        their weights. Classes that a mapping leaves out weigh 1.
+        their weights. Classes that a mapping leaves out weigh 1. A mapping may hold labels that do not occur, as in a
+        fold that lacks a rare class, if it gives every class that does its weight; else one is likely misspelt.
     encoder : LabelEncoder
         The classes.
     codes : numpy.ndarray
@@ -316,7 +354,7 @@ def class_weights(
     Raises
     ------
     DataError
-        If a label is no class of the target, or a weight is negative or not finite.
+        If a label is no class of the target while a class has no weight, or a weight is negative or not finite.
 
     Examples
     --------
@@ -334,8 +372,15 @@ def class_weights(
         raise DataError(f"`class_weight` must be a dict, 'balanced' or None, however class_weight={class_weight!r}.")
     keys = np.empty(len(class_weight), dtype=object)
     keys[:] = list(class_weight)
-    values = np.ones(n_classes)
-    values[encoder.encode(keys, "class_weight")] = [float(weight) for weight in class_weight.values()]
-    if not np.isfinite(values).all() or values.min() < 0:
+    given = np.array([float(weight) for weight in class_weight.values()])
+    if not np.isfinite(given).all() or (given < 0).any():
         raise DataError(f"`class_weight` must be finite and not negative, however class_weight={dict(class_weight)!r}.")
+    found = encoder.find(keys)
+    if (found < 0).any() and (found >= 0).sum() < n_classes:
+        raise DataError(
+            f"`class_weight` holds the label {keys[found < 0][0]!r}, which is none of the classes "
+            f"{_shown(encoder.classes.tolist())}. Correct it, or give every class a weight."
+        )
+    values = np.ones(n_classes)
+    values[found[found >= 0]] = given[found >= 0]
     return values

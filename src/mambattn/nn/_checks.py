@@ -1,10 +1,9 @@
 """Checks of settings that the norms, mixers and stacks share."""
 
-from numbers import Integral
-
 from torch import Tensor
 
 from mambattn._errors import ConfigError, ShapeError
+from mambattn.ops._checks import is_integer
 
 __all__ = [
     "check_counts",
@@ -19,7 +18,7 @@ __all__ = [
 
 def is_count(value: object) -> bool:
     """Say whether the value is an integer of at least 1."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return is_integer(value, at_least=1)
 
 
 def check_counts(**settings: int | None) -> None:
@@ -54,11 +53,11 @@ def check_one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
 
 
 def check_tokens(x: Tensor, d_model: int, owner: str) -> None:
-    """Raise `ShapeError` unless `x` is (batch, seq_len, d_model)."""
-    if x.ndim != 3 or x.shape[-1] != d_model:
+    """Raise `ShapeError` unless `x` is (batch, seq_len, d_model), with a token at least."""
+    if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != d_model:
         raise ShapeError(
             f"`x` must be (batch, seq_len, d_model) with d_model={d_model}, however its shape is {tuple(x.shape)}. "
-            f"Give one vector of width {d_model} a token, or make the {owner} with another d_model."
+            f"Give at least one token, each a vector of width {d_model}, or make the {owner} with another d_model."
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
-from mambattn._errors import ShapeError
+from mambattn._errors import ConfigError, ShapeError
 
-__all__ = ["check_floating", "check_seq_idx", "check_shape", "compute_dtype"]
+__all__ = ["check_floating", "check_integer", "check_seq_idx", "check_shape", "compute_dtype", "is_integer"]
 
 
 def check_shape(name: str, tensor: Tensor, sizes_from: str, **axes: int | None) -> None:
@@ -52,6 +54,17 @@ def check_seq_idx(seq_idx: Tensor | None, batch: int, seq_len: int, device: torc
             f"seq_idx.device={seq_idx.device}. Pass one int64 sequence number per token."
         )
     check_shape("seq_idx", seq_idx, "the input", batch=batch, seq_len=seq_len)
+
+
+def is_integer(value: object, *, at_least: int) -> bool:
+    """Say whether the value is an integer, Python's or numpy's but no bool, of at least ``at_least``."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= at_least
+
+
+def check_integer(name: str, value: object, *, at_least: int, mend: str) -> None:
+    """Refuse a setting that is no integer of at least ``at_least``; ``mend`` says what to do instead."""
+    if not is_integer(value, at_least=at_least):
+        raise ConfigError(f"`{name}` must be an integer of at least {at_least}, however {name}={value!r}. {mend}")
 
 
 def compute_dtype(*tensors: Tensor | None, at_least: torch.dtype = torch.float32) -> torch.dtype:

@@ -190,6 +190,11 @@ class Stack(nn.Module):
         -------
         StackDescription
             A row a layer; printed by rich as a table. How operations are counted: `Mixer.flops`.
+
+        Raises
+        ------
+        ConfigError
+            If `seq_len` or `batch` is no integer of at least 1.
         """
         rows = tuple(
             LayerDescription(

@@ -95,7 +95,7 @@ def _from_array(X: Any) -> pd.DataFrame:
     """Give a two-dimensional array as a frame."""
     array = X if isinstance(X, np.ma.MaskedArray) else np.asarray(X)
     if array.ndim != 2:
-        found = {0: "a scalar", 1: "1D array"}.get(array.ndim, f"{array.ndim}D array")
+        found = f"{array.ndim}D array" if array.ndim else f"a {type(X).__name__}"
         raise DataError(f"Expected 2D array, got {found} instead. {_RESHAPE}")
     if array.dtype.kind == "c":
         raise DataError("Complex data not supported for `X`. Use X.real and X.imag as columns of their own.")
@@ -208,7 +208,13 @@ def _objects_as_numbers(series: pd.Series, name: str) -> pd.Series:
                 "Use a number, or NaN where it is missing."
             )
     values = np.full(len(cells), np.nan)
-    values[present] = cells[present].astype(np.float64)
+    try:
+        values[present] = cells[present].astype(np.float64)
+    except OverflowError as error:
+        raise DataError(
+            f"Column {name!r} holds an integer beyond the range of a float. Use its logarithm, or turn the numbers "
+            "into text if they are categories."
+        ) from error
     return pd.Series(values)
 
 

@@ -255,14 +255,14 @@ def _is_numbered(frame: pd.DataFrame) -> bool:
 
 def _match_columns(frame: pd.DataFrame, schema: TableSchema) -> list[pd.Series]:
     """Give the columns of the schema in its order, or say which are missing or new."""
-    if _is_numbered(frame) or not schema.named:
+    names = [str(name) for name in frame.columns]
+    if _is_numbered(frame) or not (schema.named or set(names) == set(schema.names)):
         if frame.shape[1] != schema.n_columns:
             raise DataError(
                 f"X has {frame.shape[1]} features, but TablePreprocessor is expecting {schema.n_columns} features "
                 "as input."
             )
         return [frame.iloc[:, i] for i in range(schema.n_columns)]
-    names = [str(name) for name in frame.columns]
     new = sorted(set(names) - set(schema.names))
     gone = sorted(set(schema.names) - set(names))
     if new or gone:

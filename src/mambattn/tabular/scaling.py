@@ -24,6 +24,8 @@ __all__ = ["NumberScaler", "check_saved_array"]
 _SPLINE_DEGREE = 3
 _LARGEST = 1e15
 """Scaled numbers are held within this, so that their squares in a norm stay finite in float32."""
+_ENORMOUS = 1e150
+"""Numbers are held within this before they are scaled, so that their squares stay finite in float64."""
 
 
 class _FarScaler(StandardScaler):
@@ -52,6 +54,7 @@ class NumberScaler:
     """The numerical preprocessing of a table: float64 with NaN in, float32 without NaN out.
 
     A column with fewer than two distinct numbers carries no information and becomes 0 (with "none" it stays as it is).
+    Numbers beyond ±1e150 count as ±1e150.
 
     Parameters
     ----------
@@ -104,6 +107,7 @@ class NumberScaler:
         NumberScaler
             Itself.
         """
+        numbers = np.clip(numbers, -_ENORMOUS, _ENORMOUS)
         present = ~np.isnan(numbers)
         some = present.any(axis=0)
         self.low = np.where(some, np.where(present, numbers, np.inf).min(axis=0, initial=np.inf), np.nan)
@@ -139,7 +143,7 @@ class NumberScaler:
         shape = numbers.shape if self.width is None else (*numbers.shape, self.width)
         out = np.zeros(shape, dtype=np.float32)
         if active.any() and len(numbers):
-            values = self._transform_active(numbers[:, active])
+            values = self._transform_active(np.clip(numbers[:, active], -_ENORMOUS, _ENORMOUS))
             out[:, active] = np.clip(np.nan_to_num(values, copy=False, nan=0.0), -_LARGEST, _LARGEST)
         out[np.isnan(numbers)] = 0.0
         return out
@@ -212,7 +216,10 @@ class NumberScaler:
         return ~self.empty if self.config.numerical_preprocessing == "none" else self.low < self.high
 
     def _make_steps(self, n_rows: int) -> list[Any]:
-        """Make the transformers of the setting, not fitted."""
+        """Make the transformers of the setting, not fitted; they give arrays, whatever `sklearn.set_config` says."""
+        return [step.set_output(transform="default") for step in self._transformers(n_rows)]
+
+    def _transformers(self, n_rows: int) -> list[Any]:
         kind = self.config.numerical_preprocessing
         if kind == "standardization":
             return [StandardScaler()]
@@ -242,7 +249,7 @@ class NumberScaler:
             return piecewise_linear(x, self._table)
         if kind == "splines":
             knots: Any = self._table
-            spline = SplineTransformer(knots=knots, degree=_SPLINE_DEGREE).fit(knots)
+            spline = SplineTransformer(knots=knots, degree=_SPLINE_DEGREE).set_output(transform="default").fit(knots)
             return spline.transform(np.where(np.isnan(x), self.low[self._active], x)).reshape(*x.shape, self.width)
         if kind == "yeo-johnson":
             # A power extrapolates explosively; numbers beyond the range count as its ends, as they do for quantiles.

@@ -149,9 +149,13 @@ def _column_from_dict(values: Any) -> Column:
         raise DataError(f"A saved column must hold 'name', 'kind' and 'categories', however one is {_shorten(values)}.")
     name, kind, categories = values["name"], values["kind"], values["categories"]
     sound = isinstance(name, str) and kind in ("number", "category") and isinstance(categories, list)
-    if not sound or not all(isinstance(category, str) for category in categories):
+    if (
+        not sound
+        or not all(isinstance(category, str) for category in categories)
+        or len(set(categories)) < len(categories)
+    ):
         raise DataError(
-            "A saved column must have a name, the kind 'number' or 'category' and a list of categories, "
+            "A saved column must have a name, the kind 'number' or 'category' and a list of distinct categories, "
             f"however one is {_shorten(values)}."
         )
     return Column(name, kind, tuple(categories))

@@ -172,6 +172,11 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
             "Install a newer mambattn."
         )
     check_keys(content, _KEYS, source=str(path))
+    if not isinstance(content["model"], str) or not isinstance(content["facts"], dict):
+        raise DataError(
+            f"{str(path)!r}: `model` must be a name and `facts` an object, however model={content['model']!r} and "
+            f"`facts` is a {type(content['facts']).__name__}. Save the model again."
+        )
     return content
 
 

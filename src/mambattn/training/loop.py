@@ -45,7 +45,8 @@ def train(
     then measures the validation loss. Training ends after `max_epochs`, after `patience` epochs without a better
     validation loss, when `max_seconds` are over (looked at before each step, with the time of one validation kept in
     reserve), or on Ctrl-C; at least one step and one validation are made. Global random generators are left as they
-    were. Equal seeds give equal weights to the bit on one machine, unless time ends the fit or steers its rate.
+    were. Equal seeds give equal weights to the bit on one machine with as many threads, unless time ends the fit or
+    steers its rate.
 
     The loop uses the threads that torch has. Two threads make a step of these small networks 1.15 to 1.45 times faster;
     two fits at once with a thread each (`torch.set_num_threads`) make better use of two cores.

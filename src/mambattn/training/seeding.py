@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ import torch
 from sklearn.utils import check_random_state
 
 __all__ = ["draw_seeds", "seeded"]
+
+_ONE_AT_A_TIME = threading.RLock()
 
 RandomState = int | np.integer | np.random.RandomState | None
 
@@ -42,6 +45,8 @@ def draw_seeds(random_state: RandomState, n_seeds: int) -> list[int]:
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch inside a ``with`` block and restore its generators afterwards.
 
+    Torch's generators are shared by all threads of a process, so that blocks in several threads wait for each other.
+
     Parameters
     ----------
     seed : int
@@ -63,7 +68,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     True
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
         if cuda:
             with torch.cuda.device(device):

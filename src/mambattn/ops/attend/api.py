@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mambattn._errors import ConfigError, ShapeError
-from mambattn.ops._checks import check_floating, check_shape, compute_dtype
+from mambattn.ops._checks import check_floating, check_integer, check_shape, compute_dtype
 from mambattn.ops._dispatch import resolve
 from mambattn.ops.attend.vectorised import attend_one
 
@@ -22,14 +22,20 @@ class AttentionState(NamedTuple):
     Without a window the cache grows by a token a step. With one it has ``n_global + window`` slots from the start: the
     first ``n_global`` tokens stay, the others take the ring of ``window`` slots in turn. Attention does not depend
     on the order of its keys, so the ring is never unrolled.
+
+    Parameters
+    ----------
+    k : Tensor
+        Keys (batch, slots, n_kv_heads, d_head).
+    v : Tensor
+        Values, of the shape of ``k``.
+    n_seen : int
+        Number of tokens taken in so far.
     """
 
     k: Tensor
-    """Keys (batch, slots, n_kv_heads, d_head)."""
     v: Tensor
-    """Values, of the shape of ``k``."""
     n_seen: int
-    """Number of tokens taken in so far."""
 
 
 def attention(
@@ -47,10 +53,11 @@ def attention(
     """Softmax attention over all tokens, over a window, or over a window and the first tokens.
 
     y_i = Σ_j softmax_j(scale · q_i·k_j) v_j (arXiv 1706.03762 §3.2.1), where j runs over the tokens that token i sees:
-    all; with ``window`` those with |i − j| < window (arXiv 2004.05150 §3.1); with ``n_global`` also every pair of which
-    one is among the first ``n_global`` tokens (§3.1 there, with one projection for both kinds). A causal token sees no
-    later one. Each key counts once. Time and memory are O(seq_len²) and O(seq_len) for full attention, and both are
-    O(seq_len · (window + n_global)) otherwise, forward and backward.
+    all; with ``window`` those with ``|i − j| < window`` (arXiv 2004.05150 §3.1); with ``n_global`` also every pair of
+    which one is among the first ``n_global`` tokens (§3.1 there, with one projection for both kinds). A causal token sees no
+    later one. Each key counts once. With a window, time and memory are O(seq_len · (window + n_global)), forward and
+    backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel of torch serves the call;
+    dropout on a CPU has none, nor has float64 on a GPU, and memory is O(seq_len²) there too.
 
     Parameters
     ----------
@@ -250,12 +257,9 @@ def attention_step(
 
 
 def _check_reach(window: int | None, n_global: int) -> None:
-    if window is not None and window < 1:
-        raise ConfigError(
-            f"`window` must be at least 1 (the token itself) or None, however window={window}. Use None for all tokens."
-        )
-    if n_global < 0:
-        raise ConfigError(f"`n_global` must be at least 0, however n_global={n_global}. Use 0 for no global tokens.")
+    if window is not None:
+        check_integer("window", window, at_least=1, mend="Use 1 for the token itself, None for all tokens.")
+    check_integer("n_global", n_global, at_least=0, mend="Use 0 for no global tokens.")
     if n_global and window is None:
         raise ConfigError(
             f"`n_global` must be 0 without a window, because every token sees all, however n_global={n_global}, "

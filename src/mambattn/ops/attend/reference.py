@@ -21,7 +21,7 @@ def attention_mask(
 ) -> Tensor:
     """Say which token sees which, as a matrix.
 
-    Token i sees token j when |i − j| < window (or window is None), or when i or j is among the first ``n_global``
+    Token i sees token j when ``|i − j| < window`` (or window is None), or when i or j is among the first ``n_global``
     tokens; a causal token sees no later one.
 
     Parameters

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from mambattn.ops._definition import gradients_of
+from mambattn.ops.conv.reference import causal_conv1d_reference
 
 
 def causal_conv1d_torch(
@@ -47,29 +50,39 @@ class _ShiftedSum(torch.autograd.Function):
         y = x * taps[0] if bias is None else torch.addcmul(bias, x, taps[0])
         for lag in range(1, min(len(taps), x.shape[1])):
             y[:, lag:].addcmul_(_before(x, lag, run), taps[lag])
-        ctx.save_for_backward(x, taps, run, y if silu else None)
-        ctx.has_bias = bias is not None
+        ctx.save_for_backward(x, weight, bias, run, y if silu else None)
         return F.silu(y) if silu else y
 
     @staticmethod
-    @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         (d_out,) = grad_outputs
-        x, taps, run, y = ctx.saved_tensors
+        x, weight, bias, run, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            definition = partial(_definition, run, None if y is None else "silu")
+            return (*gradients_of(definition, (x, weight, bias), grad_outputs), None, None)
+        taps = weight.T.flip(0)
         d_y = d_out if y is None else torch.ops.aten.silu_backward(d_out, y)
         d_x = d_y * taps[0]
         product = torch.mul(d_y, x)
         d_taps = torch.zeros_like(taps)
         d_taps[0] = product.sum((0, 1))
+        buffer = product.flatten()
         for lag in range(1, min(len(taps), x.shape[1])):
-            source = _before(x, lag, run)
-            d_taps[lag] = torch.mul(d_y[:, lag:], source, out=product[:, lag:]).sum((0, 1))
-            later = d_y[:, lag:] if run is None else d_y[:, lag:] * _joined(run, lag)
+            later = d_y[:, lag:]
+            part = buffer[: later.numel()].view_as(later)  # contiguous, which is faster, and torch.compile asks for it
+            d_taps[lag] = torch.mul(later, _before(x, lag, run), out=part).sum((0, 1))
+            later = later if run is None else later * _joined(run, lag)
             d_x[:, :-lag].addcmul_(later, taps[lag])
-        d_bias = d_y.sum((0, 1)) if ctx.has_bias else None
+        d_bias = None if bias is None else d_y.sum((0, 1))
         return d_x, d_taps.flip(0).T, d_bias, None, None
+
+
+def _definition(
+    run: Tensor | None, activation: str | None, x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor]:
+    return causal_conv1d_reference(x, weight, bias, None, run, activation)[:1]
 
 
 def _before(x: Tensor, lag: int, run: Tensor | None) -> Tensor:

@@ -1,11 +1,12 @@
 """Backend "torch": the selective scan in tensor operations, on any device, with a backward of its own."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mambattn.ops._definition import gradients_of
 from mambattn.ops.scan.reference import step_size
 
 # Steps between two states kept, and elements (batch, d_inner, d_state) worked on at once. On a CPU the buffers of a
@@ -81,16 +82,15 @@ class _Scan(torch.autograd.Function):
                 y[here] = (C[here][..., None, :] @ states)[..., 0, :]
                 state = states[:, -1].clone()
             final[rows] = state
-        ctx.save_for_backward(u, dt, A, B, C, starts, kept)
+        ctx.save_for_backward(u, dt, A, B, C, initial, starts, kept)
         return y, final
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]: the decorator hides the parameter names
-        ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         dy, dfinal = grad_outputs
-        u, dt, A, B, C, starts, kept = ctx.saved_tensors
+        u, dt, A, B, C, initial, starts, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (*gradients_of(partial(_definition, starts), (u, dt, A, B, C, initial), grad_outputs), None, None)
         blocks = _Blocks(u, A.shape[-2])
         dtu = dt * u
         gB, qA = torch.empty_like(dtu), torch.empty_like(dtu)
@@ -118,6 +118,20 @@ class _Scan(torch.autograd.Function):
                 qA[here] = a.mul_(A).sum(-2)
             dinitial[rows] = carry
         return dt * gB, qA + u * gB, dA, dB, dC, dinitial, None, None
+
+
+def _definition(
+    starts: Tensor | None, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The recurrence as a loop, with the layout of `_Scan`."""
+    outputs = []
+    for t in range(u.shape[1]):
+        decay = torch.exp(dt[:, t, :, None] * A)
+        if starts is not None:
+            decay = decay.masked_fill(starts[:, t, None, None, None], 0.0)
+        state = decay * state + (dt[:, t] * u[:, t])[:, :, None] * B[:, t, ..., None]
+        outputs.append((C[:, t, ..., None] * state).sum(-2))
+    return torch.stack(outputs, 1), state
 
 
 def selective_scan_torch(

@@ -6,8 +6,8 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from mambattn._errors import ConfigError, ShapeError
-from mambattn.ops._checks import check_floating, check_seq_idx, check_shape, compute_dtype
+from mambattn._errors import ShapeError
+from mambattn.ops._checks import check_floating, check_integer, check_seq_idx, check_shape, compute_dtype
 from mambattn.ops._dispatch import resolve
 from mambattn.ops.ssd_scan.reference import ssd_advance
 
@@ -120,7 +120,7 @@ def ssd(
     ShapeError
         If a tensor does not fit the others.
     ConfigError
-        If ``chunk_size`` is not positive.
+        If ``chunk_size`` is no integer of at least 1.
     BackendUnavailableError
         If the backend asked for by name cannot run.
 
@@ -147,8 +147,7 @@ def ssd(
         sizes = {"batch": batch, "n_heads": n_heads, "d_head": d_head, "d_state": B.shape[3]}
         check_shape("initial_state", initial_state, "`x` and `B`", **sizes)
     check_seq_idx(seq_idx, batch, seq_len, x.device)
-    if chunk_size < 1:
-        raise ConfigError(f"`chunk_size` must be at least 1, however chunk_size={chunk_size}. Use 64.")
+    check_integer("chunk_size", chunk_size, at_least=1, mend="Use 64.")
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state)
     dtype = compute_dtype(*tensors)
     run = resolve("ssd", backend, x.device, dtype)

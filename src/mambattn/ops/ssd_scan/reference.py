@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mambattn.ops.scan.reference import step_size
+
 
 def ssd_reference(
     x: Tensor,
@@ -46,10 +48,7 @@ def ssd_advance(
     dt_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
     """Take one token: `h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_tᵀ`, `y_t = (h_t C_t + D x_t) · silu(z_t)`."""
-    if dt_bias is not None:
-        dt_t = dt_t + dt_bias
-    if dt_softplus:
-        dt_t = F.softplus(dt_t)
+    dt_t = step_size(dt_t, dt_bias, dt_softplus)
     n_heads = x_t.shape[1]
     B_t, C_t = (tensor.repeat_interleave(n_heads // tensor.shape[1], dim=1) for tensor in (B_t, C_t))
     state = torch.exp(dt_t * A)[..., None, None] * state + (dt_t[..., None] * x_t)[..., None] * B_t[:, :, None, :]

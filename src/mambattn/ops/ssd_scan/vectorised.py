@@ -6,12 +6,17 @@ The derivation is in README.md.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from mambattn.ops._definition import gradients_of
+from mambattn.ops.scan.reference import step_size
+from mambattn.ops.ssd_scan.reference import ssd_reference
 
 
 def ssd_torch(
@@ -29,10 +34,7 @@ def ssd_torch(
     chunk_size: int,
 ) -> tuple[Tensor, Tensor]:
     """Give `mambattn.ops.ssd` on checked arguments of one type."""
-    if dt_bias is not None:
-        dt = dt + dt_bias
-    if dt_softplus:
-        dt = F.softplus(dt)
+    dt = step_size(dt, dt_bias, dt_softplus)
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3])
     y, final_state = _ChunkedSSD.apply(x, dt, A, B, C, initial_state, seq_idx, min(chunk_size, x.shape[1]))
@@ -67,7 +69,7 @@ def _cut(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, seq_idx: Tensor
     decay = dt * A.unflatten(0, (n_groups, 1, -1))
     causal = torch.ones(chunk, chunk, dtype=x.dtype, device=x.device).triu_()
     # Sums over the segment (j, i] themselves, not differences of sums from the start: nothing cancels.
-    within = (decay.transpose(3, 4).unsqueeze(-2) * causal.triu(1)).cumsum_(-1).exp_()
+    within = decay.transpose(3, 4).unsqueeze(-2).expand(*(-1,) * 4, chunk, -1).triu(1).cumsum_(-1).exp_()
     from_start = decay.cumsum(3).exp_()
     across = from_start[..., -1:, :]
     if seq_idx is None:
@@ -100,18 +102,22 @@ def _runs(seq_idx: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
 def _states(cut: _Chunks, initial_state: Tensor) -> Tensor:
     """Give the state before each chunk and after the last: (batch, chunk + 1, group, d_state, head · d_head)."""
     added = cut.B.mT @ (cut.written * cut.to_end[..., None]).flatten(4)
-    n_groups, heads = cut.dt.shape[2], cut.dt.shape[4]
-    states = added.new_empty(added.shape[0], added.shape[1] + 1, *added.shape[2:])
-    states[:, 0] = initial_state.unflatten(1, (n_groups, heads)).permute(0, 1, 4, 2, 3).flatten(3)
+    states = torch.cat([_by_group(initial_state, cut), added], dim=1)
     keep = _by_channel(cut.across, added.shape[-1])
     for c in range(added.shape[1]):
-        torch.addcmul(added[:, c], keep[:, c], states[:, c], out=states[:, c + 1])
+        states[:, c + 1].addcmul_(keep[:, c], states[:, c])
     return states
 
 
 def _by_channel(per_head: Tensor, channels: int) -> Tensor:
     """Repeat a number per head for each channel of the head, on the last axis."""
     return per_head.repeat_interleave(channels // per_head.shape[-1], dim=-1)
+
+
+def _by_group(state: Tensor, cut: _Chunks) -> Tensor:
+    """Turn (batch, n_heads, d_head, d_state) into (batch, 1, group, d_state, head · d_head)."""
+    n_groups, heads = cut.dt.shape[2], cut.dt.shape[4]
+    return state.unflatten(1, (n_groups, heads)).permute(0, 1, 4, 2, 3).flatten(3).unsqueeze(1)
 
 
 def _as_state(states: Tensor, n_heads: int) -> Tensor:
@@ -140,7 +146,7 @@ class _ChunkedSSD(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, dt, A, B, C, initial_state, seq_idx)
         ctx.chunk = chunk
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device):
             cut = _cut(x, dt, A, B, C, seq_idx, chunk)
             states = _states(cut, initial_state)
             scores = (cut.B @ cut.C.mT)[:, :, :, None] * cut.within
@@ -150,14 +156,28 @@ class _ChunkedSSD(torch.autograd.Function):
             return _join(y, x.shape[1]), _as_state(states[:, -1], x.shape[2])
 
     @staticmethod
-    @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         d_y, d_final = grad_outputs
         x, dt, A, B, C, initial_state, seq_idx = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            tensors = (x, dt, A, B, C, initial_state)
+            return (*gradients_of(partial(_definition, seq_idx), tensors, grad_outputs), None, None)
+        with _without_autocast(x.device):
             return (*_gradients(d_y, d_final, x, dt, A, B, C, initial_state, seq_idx, ctx.chunk), None, None)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    # The meta device, for one, has no autocast to turn off.
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def _definition(
+    seq_idx: Tensor | None, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor
+) -> tuple[Tensor, Tensor]:
+    return ssd_reference(x, dt, A, B, C, None, None, None, initial_state, seq_idx, dt_softplus=False, chunk_size=1)
 
 
 def _gradients(
@@ -189,12 +209,10 @@ def _gradients(
 
     # From chunk to chunk: the states' gradients, last to first.
     d_read = (d_y * cut.from_start[..., None]).flatten(4)
-    d_states = torch.empty_like(states)
-    d_states[:, -1] = d_final.unflatten(1, (n_groups, heads)).permute(0, 1, 4, 2, 3).flatten(3)
-    local = cut.C.mT @ d_read
+    d_states = torch.cat([cut.C.mT @ d_read, _by_group(d_final, cut)], dim=1)
     keep = _by_channel(cut.across, states.shape[-1])
-    for c in reversed(range(local.shape[1])):
-        torch.addcmul(local[:, c], keep[:, c], d_states[:, c + 1], out=d_states[:, c])
+    for c in reversed(range(keep.shape[1])):
+        d_states[:, c].addcmul_(keep[:, c], d_states[:, c + 1])
     entering, d_leaving = states[:, :-1], d_states[:, 1:]
     d_C += d_read @ entering.mT
     carried = (d_read * (cut.C @ entering)).unflatten(4, (heads, -1)).sum(5)

@@ -82,6 +82,12 @@ def test_verbose_may_be_a_boolean():
     assert TrainerConfig(verbose=False) == TrainerConfig(verbose=0)
 
 
+def test_repr_shows_what_was_changed():
+    assert repr(MambAttentionConfig()) == "MambAttentionConfig()"
+    assert repr(MLPConfig(layer_sizes=(8,), dropout=0.2)) == "MLPConfig(dropout=0.2, layer_sizes=(8,))"
+    assert eval(repr(TrainerConfig(lr=1e-3))) == TrainerConfig(lr=1e-3)
+
+
 def test_configs_are_frozen():
     with pytest.raises(AttributeError):
         MambAttentionConfig().d_model = 3  # type: ignore[misc]

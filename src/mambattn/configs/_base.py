@@ -15,9 +15,14 @@ from mambattn._errors import ConfigError
 __all__ = ["Config", "check_choice", "check_number"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
     """Base of the configs: a frozen dataclass whose fields are checked when it is made."""
+
+    def __repr__(self) -> str:
+        """Show the fields that differ from their defaults, as scikit-learn shows estimators."""
+        changed = (f"{name}={getattr(self, name)!r}" for name in self.field_names() if not self.is_default(name))
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from mambattn.configs._base import Config, check_choice, check_number
 __all__ = ["AttentionFields", "MambaFields", "TabularModelConfig", "TokenModelConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TabularModelConfig(Config):
     """What all five models share: the tokens and the head.
 
@@ -74,7 +74,7 @@ class TabularModelConfig(Config):
                 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TokenModelConfig(TabularModelConfig):
     """What the models over tokens share: order, pooling and the position of the norm."""
 
@@ -110,7 +110,7 @@ class TokenModelConfig(TabularModelConfig):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MambaFields(Config):
     """Settings of the Mamba layers."""
 
@@ -158,7 +158,7 @@ class MambaFields(Config):
         return self.mamba_settings() | {"dt_rank": self.dt_rank, "bidirectional": self.bidirectional}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AttentionFields(Config):
     """Settings of the attention layers."""
 

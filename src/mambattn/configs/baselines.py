@@ -12,7 +12,7 @@ from mambattn.configs._tabular import AttentionFields, MambaFields, TabularModel
 __all__ = ["FTTransformerConfig", "MLPConfig", "MambularConfig", "ResNetConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MambularConfig(MambaFields, TokenModelConfig):
     """Settings of Mambular (arXiv 2408.06291): a stack of Mamba layers alone, over one token a column.
 
@@ -48,7 +48,7 @@ dt_rank, dt_min, dt_max, bidirectional : optional
         return self.mamba_1_settings()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FTTransformerConfig(AttentionFields, TokenModelConfig):
     """Settings of the FT-Transformer (arXiv 2106.11959, section 3.3): attention and MLP layers over one token a column.
 
@@ -89,7 +89,7 @@ n_frequencies, frequency_scale, head_layer_sizes, head_dropout, n_heads, attn_dr
         return self.attention_settings() if letter == "A" else {"expand": self.mlp_expand}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ResNetConfig(TabularModelConfig):
     """Settings of the tabular ResNet (arXiv 2106.11959, section 3.2), on the tokens laid side by side.
 
@@ -121,7 +121,7 @@ head_dropout : optional
         check_number(self, "d_hidden", low=1, integer=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MLPConfig(TabularModelConfig):
     """Settings of the MLP on the tokens laid side by side.
 

@@ -25,7 +25,7 @@ _LETTERS_OF = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MambAttentionConfig(AttentionFields, MambaFields, TokenModelConfig):
     """Settings of the tabular MambAttention: Mamba and attention layers over one token a column.
 

@@ -8,7 +8,7 @@ from mambattn.configs._base import Config, check_choice, check_number
 __all__ = ["PreprocessingConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PreprocessingConfig(Config):
     """Settings of the tabular preprocessing. Every column gives one token, whatever is chosen here.
 

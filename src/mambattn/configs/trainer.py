@@ -7,7 +7,7 @@ from mambattn.configs._base import Config, check_choice, check_number
 __all__ = ["TrainerConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainerConfig(Config):
     """Settings of the training loop.
 

@@ -37,8 +37,8 @@ class GlobalLocalAttention(Mixer):
     ``form="dual"`` is a global and a windowed attention over the same tokens, each with projections of its own, their
     outputs summed; the cost is quadratic in seq_len. ``form="sparse"`` is one attention in which token i sees token j
     if ``|i − j| < window``, or if i or j is among the first `n_global` tokens (after arXiv 2004.05150, section 3.1,
-    with one projection for both); the cost is linear in seq_len. Causal, both see j ≤ i only. The attention view has one
-    map a head, the global heads of "dual" first.
+    with one projection for both); the cost is linear in seq_len. Causal, both see j ≤ i only. The attention view has
+    one map a head, the global heads of "dual" first.
 
     Parameters
     ----------

@@ -54,9 +54,9 @@ def attention(
 
     y_i = Σ_j softmax_j(scale · q_i·k_j) v_j (arXiv 1706.03762 §3.2.1), where j runs over the tokens that token i sees:
     all; with ``window`` those with ``|i − j| < window`` (arXiv 2004.05150 §3.1); with ``n_global`` also every pair of
-    which one is among the first ``n_global`` tokens (§3.1 there, with one projection for both kinds). A causal token sees
-    no later one. Each key counts once. With a window, time and memory are O(seq_len · (window + n_global)), forward and
-    backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel of torch serves the call;
+    which one is among the first ``n_global`` tokens (§3.1 there, with one projection for both kinds). A causal token
+    sees no later one. Each key counts once. With a window, time and memory are O(seq_len · (window + n_global)),
+    forward and backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel of torch serves the call;
     dropout on a CPU has none, nor has float64 on a GPU, and memory is O(seq_len²) there too.
 
     Parameters

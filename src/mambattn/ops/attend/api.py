@@ -56,8 +56,8 @@ def attention(
     all; with ``window`` those with ``|i − j| < window`` (arXiv 2004.05150 §3.1); with ``n_global`` also every pair of
     which one is among the first ``n_global`` tokens (§3.1 there, with one projection for both kinds). A causal token
     sees no later one. Each key counts once. With a window, time and memory are O(seq_len · (window + n_global)),
-    forward and backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel of torch serves the
-    call; dropout on a CPU has none, nor has float64 on a GPU, and memory is O(seq_len²) there too.
+    forward and backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel of torch serves
+    the call; dropout on a CPU has none, nor has float64 on a GPU, and memory is O(seq_len²) there too.
 
     Parameters
     ----------

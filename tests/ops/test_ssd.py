@@ -194,7 +194,8 @@ def test_strong_decay_keeps_every_gradient_exact():
     _, loop = run(narrow, "reference")
     _, chunked = run(narrow, "torch")
     for name, want in truth.items():
-        allowed = 2 * (loop[name] - want).abs().max() + 1e-7 * want.abs().max()
+        # Four units of rounding beside the twice rule: the loop's own error is near 0 where one head's sum dominates.
+        allowed = 2 * (loop[name] - want).abs().max() + 4 * 2**-23 * want.abs().max()
         assert (chunked[name] - want).abs().max() <= allowed, name
 
 

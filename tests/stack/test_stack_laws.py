@@ -136,7 +136,9 @@ def test_copies_and_state_dicts():
     assert torch.equal(first(x), copied(x))
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch.compile's own doing
+# Both are torch.compile's own doing, the second in torch 2.11.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize(("schedule", "fullgraph"), [("SALG-", True), ("M", False)])
 def test_compiled_it_computes_the_same(schedule, fullgraph):
     """As one graph; the "torch" backend of the scan breaks it, so that of Mamba depends on the machine."""

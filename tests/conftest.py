@@ -1,6 +1,7 @@
 """Shared test set-up: one thread (tiny models are far faster so), and the folder of real data where it exists."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# A shell starts its background jobs with Ctrl-C ignored, and that is inherited; the tests of Ctrl-C need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -498,7 +498,8 @@ def test_time_limit_counts_the_whole_fit(table, side):
 def test_ctrl_c_keeps_the_best_weights(table, side):
     import _thread
 
-    model = small(trainer_config=TRAINER.replace(max_epochs=100_000, patience=100_000))
+    small().fit(table, side)  # the first fit of a process imports for seconds before it trains
+    model = small(trainer_config=TRAINER.replace(max_epochs=100_000, patience=100_000, max_seconds=60))
     timer = threading.Timer(1.0, _thread.interrupt_main)
     timer.start()
     model.fit(table, side)

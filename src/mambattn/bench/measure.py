@@ -118,7 +118,7 @@ def check(case: ScanCase, run: Callable[..., Tensor]) -> float:
 def measure(case: ScanCase, runs: Mapping[str, Callable[..., Tensor]], rounds: int) -> list[Measurement]:
     """Check all contenders, then time them in turn, so that what disturbs the machine disturbs all of them.
 
-    Times are CPU time of the process.
+    Times are CPU time of the process, each after a run that is not timed, as in a training loop.
 
     Parameters
     ----------
@@ -151,6 +151,8 @@ def measure(case: ScanCase, runs: Mapping[str, Callable[..., Tensor]], rounds: i
     totals: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            # Untimed: the memory that the contender before gave back is not paged in at this one's cost.
+            _forward_backward(run, inputs, dy)
             started = time.process_time()
             with torch.no_grad():
                 run(**inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mambattn._checks import check_divides
 from mambattn._errors import ConfigError
 from mambattn.configs._base import Config, check_choice, check_number
 
@@ -169,14 +170,7 @@ class AttentionFields(Config):
         """Check the fields of this class against the width of a token."""
         check_number(self, "n_heads", low=1, integer=True)
         check_number(self, "attn_dropout", low=0, high=1, open_high=True)
-        if d_model % self.n_heads:
-            divisors = [n for n in range(1, min(d_model, 2 * self.n_heads) + 1) if d_model % n == 0]
-            nearest = sorted(sorted(divisors, key=lambda n: abs(n - self.n_heads))[:3])
-            mend = " or ".join([", ".join(map(str, nearest[:-1])), str(nearest[-1])] if nearest[1:] else ["1"])
-            raise ConfigError(
-                f"`d_model` must be divisible by `n_heads`, however d_model={d_model}, n_heads={self.n_heads}. "
-                f"Use n_heads={mend}."
-            )
+        check_divides("d_model", d_model, "n_heads", self.n_heads)
 
     def attention_settings(self) -> dict[str, Any]:
         """Return what `mambattn.mixers.Attention` takes in a table: not causal, no positions."""

@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mambattn._checks import check_divides
 from mambattn._errors import ConfigError
 from mambattn.mixers.base import AttentionView, Mixer
 from mambattn.nn import rotate
-from mambattn.nn._checks import check_counts, check_divides, check_dropout, check_one_of
+from mambattn.nn._checks import check_counts, check_dropout, check_one_of
 from mambattn.ops import AttentionState, attention, attention_init_state, attention_step
 from mambattn.ops.attend.reference import attention_weights
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambattn._checks import check_divides
 from mambattn._errors import ConfigError
 from mambattn.mixers._ssm import check_dt_range, decay_rates, draw_conv, draw_dt_bias, segment_sums
 from mambattn.mixers.base import AttentionView, Mixer
 from mambattn.nn import RMSNorm
-from mambattn.nn._checks import check_counts, check_divides
+from mambattn.nn._checks import check_counts
 from mambattn.ops import causal_conv1d, causal_conv1d_step, ssd, ssd_step
 from mambattn.ops.scan.reference import step_size
 

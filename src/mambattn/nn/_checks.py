@@ -7,7 +7,6 @@ from mambattn.ops._checks import is_integer
 
 __all__ = [
     "check_counts",
-    "check_divides",
     "check_dropout",
     "check_one_of",
     "check_token",
@@ -26,18 +25,6 @@ def check_counts(**settings: int | None) -> None:
     for name, value in settings.items():
         if not is_count(value):
             raise ConfigError(f"`{name}` must be an integer of at least 1, however {name}={value!r}.")
-
-
-def check_divides(whole_name: str, whole: int, part_name: str, part: int) -> None:
-    """Raise `ConfigError` unless the part divides the whole, naming the nearest parts that do."""
-    if whole % part:
-        divisors = sorted((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - part))
-        *others, last = map(str, sorted(divisors[:3]))
-        listed = f"{', '.join(others)} or {last}" if others else last
-        raise ConfigError(
-            f"`{whole_name}` must be divisible by `{part_name}`, however {whole_name}={whole}, {part_name}={part}. "
-            f"Use {part_name}={listed}."
-        )
 
 
 def check_dropout(dropout: float) -> None:

@@ -7,7 +7,7 @@ BIN := .venv/bin
 setup: .venv/.stamp-setup
 
 # torch goes first and pinned: a plain "torch" would bring a CUDA build of several gigabytes to a machine without a GPU.
-.venv/.stamp-setup: pyproject.toml setup.py $(wildcard src/mambattn/ops/scan/csrc/*)
+.venv/.stamp-setup: pyproject.toml setup.py $(wildcard src/mambattn/ops/*/csrc/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q "$(TORCH)"
 	$(BIN)/pip install -q -e ".[dev]"

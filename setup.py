@@ -15,12 +15,14 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-PACKAGE = "mambattn.ops.scan"
-SOURCES = Path("src", *PACKAGE.split("."), "csrc")
+PACKAGE = "mambattn.ops._native"
+OPS = Path("src", "mambattn", "ops")
+SOURCES = sorted(OPS.glob("*/csrc/*.c"))
+HEADERS = sorted(OPS.glob("*/csrc/*.h"))
 FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fPIC -shared"
 ISAS = {"baseline": ""}
 if platform.machine().lower() in {"x86_64", "amd64"}:
-    ISAS |= {"avx2": "-mavx2 -mfma", "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma"}
+    ISAS |= {"avx2": "-mavx2 -mfma -mf16c", "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma"}
 
 
 def find_compiler() -> list[str] | None:
@@ -31,13 +33,14 @@ def find_compiler() -> list[str] | None:
 
 
 def compile_library(flags: str, target: Path) -> str | None:
-    """Compile one build of the source, and return None, or why that failed."""
+    """Compile one build of the sources, and return None, or why that failed."""
     compiler = find_compiler()
     if compiler is None:
         return "no C compiler (CC, cc, gcc or clang) was found when mambattn was built"
     # Made under another name and moved: a library that a running process has mapped must not be overwritten.
     fresh = target.with_suffix(".tmp")
-    command = [*compiler, *FLAGS.split(), *flags.split(), str(SOURCES / "scan.c"), "-o", str(fresh)]
+    include = f"-I{OPS / '_native' / 'csrc'}"
+    command = [*compiler, *FLAGS.split(), *flags.split(), include, *map(str, SOURCES), "-o", str(fresh)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except OSError as error:
@@ -54,9 +57,9 @@ class BuildLibraries(build_ext):
 
     def run(self) -> None:
         """Compile one library for each instruction set, or leave a note for `mambattn.ops.list_backends`."""
-        folder = Path(SOURCES.parent) if self.inplace else Path(self.build_lib, *PACKAGE.split("."))
+        folder = OPS / "_native" if self.inplace else Path(self.build_lib, *PACKAGE.split("."))
         folder.mkdir(parents=True, exist_ok=True)
-        targets = {isa: folder / f"_scan_{isa}.so" for isa in ISAS}
+        targets = {isa: folder / f"_mambattn_{isa}.so" for isa in ISAS}
         note = folder / "build_note.txt"
         note.unlink(missing_ok=True)
         for isa, target in targets.items():
@@ -86,11 +89,7 @@ class PlatformWheel(bdist_wheel):
 
 setup(
     ext_modules=[
-        Extension(
-            f"{PACKAGE}._scan",
-            sources=[str(SOURCES / "scan.c")],
-            depends=[str(SOURCES / header) for header in ("scan.h", "lanes.h")],
-        )
+        Extension(f"{PACKAGE}._mambattn", sources=list(map(str, SOURCES)), depends=list(map(str, HEADERS))),
     ],
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
 )

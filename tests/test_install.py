@@ -79,5 +79,5 @@ def test_a_wheel_serves_every_python_and_an_sdist_holds_the_sources(tmp_path):
     (sdist,) = dist.glob("*.tar.gz")
     shutil.unpack_archive(sdist, tmp_path / "sdist", filter="data")
     names = {path.name for path in (tmp_path / "sdist").rglob("*")}
-    assert {"scan.c", "scan.h", "lanes.h", "setup.py"} <= names
+    assert {"scan.c", "scan.h", "lanes.h", "sequence.h", "isa.c", "setup.py"} <= names
     assert not any(name.endswith(".so") for name in names)

@@ -10,9 +10,10 @@ from torch.utils import deterministic
 
 from mambattn._errors import BackendUnavailableError
 from mambattn.ops import selective_scan
-from mambattn.ops.scan import library, native
+from mambattn.ops._native import library
+from mambattn.ops.scan import native
 
-pytestmark = pytest.mark.skipif(native.missing is not None, reason=f"native: {native.missing}")
+pytestmark = pytest.mark.skipif(library.missing is not None, reason=f"native: {library.missing}")
 
 OPTIONS = ("D", "z", "dt_bias", "initial_state")
 EPS = torch.finfo(torch.float32).eps
@@ -24,7 +25,7 @@ def isa(request, monkeypatch):
     loaded = library.load_isa(request.param)
     if loaded is None:
         pytest.skip(f"this processor or this build has no {request.param}")
-    monkeypatch.setattr(native, "_loaded", loaded)
+    monkeypatch.setattr(library, "_loaded", loaded)
     return request.param
 
 

@@ -1,18 +1,23 @@
 """Which implementation of an op runs: the only place that decides, and the only one that knows what is there."""
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mambattn._errors import BackendUnavailableError, ConfigError
+from mambattn.ops._checks import compute_dtype
 
-__all__ = ["BACKENDS", "BackendStatus", "list_backends", "register", "resolve"]
+__all__ = ["BACKENDS", "VARIABLE", "BackendStatus", "Request", "list_backends", "register", "run"]
 
 BACKENDS = ("reference", "torch", "native", "triton")
 _AUTO_ORDER = ("triton", "native", "torch")
+VARIABLE = "MAMBATTN_BACKEND"
+"""Environment variable that names the backend for calls that leave the choice open."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +49,50 @@ class BackendStatus:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What an op is asked to work on, for a backend to say whether it can.
+
+    Parameters
+    ----------
+    tensors : tuple of Tensor or None
+        The arguments of a floating type, in the op's order.
+    """
+
+    tensors: tuple[Tensor | None, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(x for x in self.tensors if x is not None).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the op computes in: the widest type among the tensors, at least float32."""
+        return compute_dtype(*self.tensors)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether autograd will want gradients."""
+        return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in self.tensors)
+
+
+@dataclass(frozen=True)
 class _Entry:
     implementation: Callable[..., Any]
     description: str
-    missing: str | None
-    refuses: Callable[[torch.device, torch.dtype], str | None]
+    missing: Callable[[], str | None]
+    refuses: Callable[[Request], str | None]
+    takes_any_type: bool
 
 
 _registry: dict[str, dict[str, _Entry]] = {}
 
 
-def _refuses_nothing(device: torch.device, dtype: torch.dtype) -> str | None:
+def _never_missing() -> str | None:
+    return None
+
+
+def _refuses_nothing(request: Request) -> str | None:
     return None
 
 
@@ -64,8 +102,9 @@ def register(
     implementation: Callable[..., Any],
     description: str,
     *,
-    missing: str | None = None,
-    refuses: Callable[[torch.device, torch.dtype], str | None] = _refuses_nothing,
+    missing: Callable[[], str | None] = _never_missing,
+    refuses: Callable[[Request], str | None] = _refuses_nothing,
+    takes_any_type: bool = False,
 ) -> None:
     """Enter one implementation of an op; called once by the op's own package when it is imported.
 
@@ -76,71 +115,102 @@ def register(
     backend : str
         One of `BACKENDS`.
     implementation : callable
-        What `resolve` returns; every backend of an op takes the same arguments.
+        What `run` calls: with the tensors, then the options; every backend of an op takes the same arguments.
     description : str
         A few words on what it is and what it serves, for `list_backends`.
-    missing : str, optional
-        Why it cannot run on this machine and how to mend that; None if it can.
+    missing : callable, optional
+        Says why it cannot run on this machine and how to mend that; None if it can.
     refuses : callable, optional
-        Maps device and dtype to the reason why it cannot serve them, or to None if it can.
+        Maps a `Request` to the reason why it cannot be served, or to None if it can.
+    takes_any_type : bool, default False
+        Whether the implementation takes tensors of mixed types and computes in the request's dtype itself; others get
+        all tensors in that dtype.
     """
-    _registry.setdefault(op, {})[backend] = _Entry(implementation, description, missing, refuses)
+    _registry.setdefault(op, {})[backend] = _Entry(implementation, description, missing, refuses, takes_any_type)
 
 
 def _no_kernel(backend: str) -> str:
     return f"this version of mambattn has no {backend} kernel for it"
 
 
-def _why_not(op: str, backend: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def _why_not(op: str, backend: str, request: Request) -> str | None:
     entry = _registry[op].get(backend)
     if entry is None:
         return _no_kernel(backend)
-    return entry.missing or entry.refuses(device, dtype)
+    return entry.missing() or entry.refuses(request)
 
 
-def resolve(op: str, backend: str, device: torch.device, dtype: torch.dtype) -> Callable[..., Any]:
-    """Pick the implementation of an op for inputs of a device and dtype.
+def _check_name(name: str, backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ConfigError(
+            f"`{name}` must be 'auto' or one of {', '.join(map(repr, BACKENDS))}, however {name}={backend!r}."
+        )
+
+
+@torch.compiler.assume_constant_result
+def _from_environment() -> str:
+    return os.environ.get(VARIABLE, "") or "auto"
+
+
+def _choose(op: str, backend: str, request: Request) -> str:
+    """Give the name of the backend that serves a request."""
+    asked_by = "backend"
+    if backend == "auto":
+        backend, asked_by = _from_environment(), VARIABLE
+        # One variable is for all ops, and not every op has a kernel of every kind.
+        if backend in BACKENDS and backend not in _registry[op]:
+            backend = "auto"
+    if backend == "auto":
+        # Triton takes CPU tensors only in its interpreter, which is for tests.
+        order = _AUTO_ORDER[1:] if request.device.type == "cpu" else _AUTO_ORDER
+        backend = next(name for name in order if _why_not(op, name, request) is None)
+        # A logging call cannot be traced, and under torch.compile the choice is made once for the whole graph.
+        if not torch.compiler.is_compiling():
+            _log.debug("%s: auto runs %s for %s on %s", op, backend, request.dtype, request.device)
+        return backend
+    _check_name(asked_by, backend)
+    reason = _why_not(op, backend, request)
+    if reason is not None:
+        raise BackendUnavailableError(
+            f"`{asked_by}`={backend!r} cannot run {op}: {reason}. Use 'auto', which takes the best one "
+            f"that can; mambattn.ops.list_backends() shows them all."
+        )
+    return backend
+
+
+def run(op: str, backend: str, tensors: Sequence[Tensor | None], *options: Any) -> Any:
+    """Run an op on checked arguments with the backend named, or with the best one.
 
     Parameters
     ----------
     op : str
         Name of the op.
     backend : str
-        One of `BACKENDS`, or "auto": the first of triton, native and torch that can serve the inputs.
-    device : torch.device
-        Where the inputs are.
-    dtype : torch.dtype
-        What the op computes in.
+        One of `BACKENDS`, or "auto": that of the environment variable MAMBATTN_BACKEND if the op has it, else the
+        first of triton, native and torch that can serve the tensors.
+    tensors : sequence of Tensor or None
+        The arguments of a floating type, in the op's order.
+    *options : object
+        What else the implementations take, after the tensors.
 
     Returns
     -------
-    callable
-        The implementation.
+    object
+        What the implementation returns.
 
     Raises
     ------
     ConfigError
         If there is no backend of that name.
     BackendUnavailableError
-        If the backend named is missing or cannot serve the inputs.
+        If the backend named is missing or cannot serve the tensors.
     """
-    if backend == "auto":
-        backend = next(name for name in _AUTO_ORDER if _why_not(op, name, device, dtype) is None)
-        # A logging call cannot be traced, and under torch.compile the choice is made once for the whole graph.
-        if not torch.compiler.is_compiling():
-            _log.debug("%s: auto runs %s for %s on %s", op, backend, dtype, device)
-    elif backend not in BACKENDS:
-        raise ConfigError(
-            f"`backend` must be 'auto' or one of {', '.join(map(repr, BACKENDS))}, however backend={backend!r}."
-        )
-    else:
-        reason = _why_not(op, backend, device, dtype)
-        if reason is not None:
-            raise BackendUnavailableError(
-                f"`backend`={backend!r} cannot run {op}: {reason}. Use backend='auto', which takes the best one "
-                f"that can; mambattn.ops.list_backends() shows them all."
-            )
-    return _registry[op][backend].implementation
+    request = Request(tuple(tensors))
+    entry = _registry[op][_choose(op, backend, request)]
+    if not entry.takes_any_type:
+        dtype = request.dtype
+        tensors = [x if x is None else x.to(dtype) for x in tensors]
+    return entry.implementation(*tensors, *options)
 
 
 def list_backends() -> tuple[BackendStatus, ...]:
@@ -164,5 +234,6 @@ def list_backends() -> tuple[BackendStatus, ...]:
             if entry is None:
                 rows.append(BackendStatus(op, backend, False, _no_kernel(backend)))
             else:
-                rows.append(BackendStatus(op, backend, entry.missing is None, entry.missing or entry.description))
+                problem = entry.missing()
+                rows.append(BackendStatus(op, backend, problem is None, problem or entry.description))
     return tuple(rows)

@@ -14,5 +14,11 @@ __all__ = [
     "attention_weights",
 ]
 
-register("attention", "reference", attention_reference, "dense matrix of weights, the definition")
-register("attention", "torch", attention_torch, "blocks of scaled_dot_product_attention, any device")
+register("attention", "reference", attention_reference, "dense matrix of weights, the definition", takes_any_type=True)
+register(
+    "attention",
+    "torch",
+    attention_torch,
+    "blocks of scaled_dot_product_attention, any device",
+    takes_any_type=True,
+)

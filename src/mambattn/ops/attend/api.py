@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mambattn._errors import ConfigError, ShapeError
 from mambattn.ops._checks import check_floating, check_integer, check_shape, compute_dtype
-from mambattn.ops._dispatch import resolve
+from mambattn.ops._dispatch import run
 from mambattn.ops.attend.vectorised import attend_one
 
 __all__ = ["AttentionState", "attention", "attention_init_state", "attention_step"]
@@ -115,9 +115,9 @@ def attention(
     if not 0 <= dropout_p < 1:
         raise ConfigError(f"`dropout_p` must be at least 0 and below 1, however dropout_p={dropout_p}. Use 0 for none.")
     dtype = compute_dtype(q, k, v, at_least=q.dtype)
-    run = resolve("attention", backend, q.device, dtype)
     scale = 1 / math.sqrt(d_head) if scale is None else scale
-    return run(q.to(dtype), k.to(dtype), v.to(dtype), causal, window, n_global, scale, dropout_p).to(q.dtype)
+    tensors = (q.to(dtype), k.to(dtype), v.to(dtype))
+    return run("attention", backend, tensors, causal, window, n_global, scale, dropout_p).to(q.dtype)
 
 
 def attention_init_state(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mambattn._errors import ConfigError
 from mambattn.ops._checks import check_floating, check_seq_idx, check_shape, compute_dtype
-from mambattn.ops._dispatch import resolve
+from mambattn.ops._dispatch import run
 from mambattn.ops.conv.reference import conv_advance
 
 __all__ = ["causal_conv1d", "causal_conv1d_step"]
@@ -115,10 +115,7 @@ def causal_conv1d(
             "initial_state", initial_state, "`x` and `weight`", batch=batch, **{"d_conv - 1": d_past}, d_inner=d_inner
         )
     check_seq_idx(seq_idx, batch, seq_len, x.device)
-    dtype = compute_dtype(x, weight, bias, initial_state)
-    run = resolve("causal_conv1d", backend, x.device, dtype)
-    tensors = (tensor if tensor is None else tensor.to(dtype) for tensor in (x, weight, bias, initial_state))
-    y, final_state = run(*tensors, seq_idx, activation)
+    y, final_state = run("causal_conv1d", backend, (x, weight, bias, initial_state), seq_idx, activation)
     y = y.to(x.dtype)
     return (y, final_state.to(x.dtype)) if return_final_state else y
 

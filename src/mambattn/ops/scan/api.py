@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mambattn._errors import ShapeError
 from mambattn.ops._checks import check_floating, check_seq_idx, check_shape, compute_dtype
-from mambattn.ops._dispatch import resolve
+from mambattn.ops._dispatch import run
 from mambattn.ops.scan.reference import advance, step_size
 
 __all__ = ["selective_scan", "selective_scan_step"]
@@ -172,10 +172,7 @@ def selective_scan(
         check_shape("initial_state", initial_state, "`u` and `A`", batch=batch, d_inner=d_inner, d_state=A.shape[1])
     check_seq_idx(seq_idx, batch, seq_len, u.device)
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
-    dtype = compute_dtype(*tensors)
-    scan = resolve("selective_scan", backend, u.device, dtype)
-    wide = (tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
-    y, final_state = scan(*wide, seq_idx, dt_softplus, reverse, return_final_state)
+    y, final_state = run("selective_scan", backend, tensors, seq_idx, dt_softplus, reverse, return_final_state)
     y = y.to(u.dtype)
     return (y, final_state) if return_final_state else y
 

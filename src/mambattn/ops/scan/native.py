@@ -1,5 +1,6 @@
 """Backend "native": the C scan as two custom ops of torch, with fake tensors and autograd."""
 
+import ctypes
 import math
 from typing import Any
 
@@ -7,43 +8,34 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mambattn.ops.scan import library as _library
-from mambattn.ops.scan.library import Job, Library, View
-
-__all__ = ["missing", "refuses"]
+from mambattn.ops._native import library as native
+from mambattn.ops._native.library import View, pointer, view
 
 CHUNK = 32
 _ITEMS = 16
 
-_loaded = _library.load_best()
-missing = None if _loaded is not None else _library.why_missing()
 
+class Job(ctypes.Structure):
+    """The arguments of a scan; the fields are those of csrc/scan.h, in the same order."""
 
-def refuses(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why inputs cannot be served.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where they are.
-    dtype : torch.dtype
-        What they need.
-
-    Returns
-    -------
-    str or None
-        The reason, or None for float32 on the CPU.
-    """
-    if device.type != "cpu":
-        return f"it serves CPU tensors, however the device is {device}"
-    if dtype != torch.float32:
-        return f"it computes in float32, however the inputs need {dtype}"
-    return None
-
-
-def _lib() -> Library:
-    assert _loaded is not None, "the dispatcher offers this backend only where it is built"
-    return _loaded
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                *("batch", "seq_len", "n_groups", "d_group", "d_state", "chunk"),
+                *("batch_parts", "channel_parts", "dt_softplus", "next"),
+            )
+        ),
+        *((name, View) for name in ("u", "dt", "z", "B", "C", "y", "dout", "du", "ddt", "dz", "dB", "dC")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("A2", "D", "bias", "initial_state", "reset", "final_state", "checkpoints"),
+                *("dfinal", "dinitial", "dA", "dD", "dbias"),
+            )
+        ),
+        ("dBC_part", ctypes.c_int64),
+    ]
 
 
 def _to_lanes(x: Tensor, n_groups: int, lanes: int) -> Tensor:
@@ -62,19 +54,12 @@ def _from_lanes(x: Tensor, n_groups: int, d_inner: int) -> Tensor:
     return x.reshape(*batch, d_inner, d_state).clone(memory_format=torch.contiguous_format)
 
 
-def _vector_to_lanes(x: Tensor | None, like: Tensor, n_groups: int, lanes: int) -> Tensor:
-    return _to_lanes(like.new_zeros(like.shape[-1], 1) if x is None else x[:, None], n_groups, lanes)
+def _vector_to_lanes(x: Tensor | None, d_inner: int, n_groups: int, lanes: int) -> Tensor:
+    return _to_lanes(torch.zeros(d_inner, 1, dtype=torch.float32) if x is None else x[:, None].float(), n_groups, lanes)
 
 
-def _view(x: Tensor | None, reverse: bool) -> View:
-    """Describe (batch, seq_len, channels) or (batch, seq_len, groups, states), the last axis of unit stride."""
-    if x is None:
-        return View(None, 0, 0, 0)
-    batch, time, *rest = x.stride()
-    group = rest[0] if x.ndim == 4 else 0
-    if not reverse:
-        return View(x.data_ptr(), batch, time, group)
-    return View(x.data_ptr() + (x.shape[1] - 1) * time * 4, batch, -time, group)
+def _floats(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -87,10 +72,6 @@ def _resets(seq_idx: Tensor | None, reverse: bool) -> Tensor | None:
         return None
     order = seq_idx.flip(1) if reverse else seq_idx
     return pad(order[:, 1:] != order[:, :-1], (1, 0)).to(torch.uint8).contiguous()
-
-
-def _ptr(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
 
 
 class _Call:
@@ -111,7 +92,7 @@ class _Call:
         dt_softplus: bool,
         reverse: bool,
     ) -> None:
-        library = _lib()
+        library = native.current()
         lanes = library.lanes
         self.library, self.reverse = library, reverse
         self.n_groups = B.shape[2]
@@ -120,37 +101,38 @@ class _Call:
         self.job = Job(batch, seq_len, self.n_groups, d_group, A.shape[1], CHUNK, dt_softplus=dt_softplus)
         self.vectors = -(-d_group // lanes)
         self._alive: list[Tensor] = []
-        for name, x in (("u", u), ("dt", dt), ("z", z), ("B", B), ("C", C)):
+        for name, x in (("u", u), ("dt", dt), ("z", z), ("B", B.float()), ("C", C.float())):
             self.sequence(name, None if x is None else _dense(x))
         self.pointer("A2", _to_lanes((A.double() * math.log2(math.e)).float(), self.n_groups, lanes))
-        self.pointer("D", _vector_to_lanes(D, u, self.n_groups, lanes))
-        self.pointer("bias", _vector_to_lanes(dt_bias, u, self.n_groups, lanes))
+        self.pointer("D", _vector_to_lanes(D, d_inner, self.n_groups, lanes))
+        self.pointer("bias", _vector_to_lanes(dt_bias, d_inner, self.n_groups, lanes))
         if initial_state is not None:
             self.pointer("initial_state", self.state_lanes(initial_state))
         self.pointer("reset", _resets(seq_idx, reverse))
 
     def state_lanes(self, state: Tensor) -> Tensor:
-        return _to_lanes(state, self.n_groups, self.library.lanes)
+        return _to_lanes(state.float(), self.n_groups, self.library.lanes)
 
     def sequence(self, name: str, x: Tensor | None) -> None:
         if x is not None:
             self._alive.append(x)
-        setattr(self.job, name, _view(x, self.reverse))
+        setattr(self.job, name, view(x, self.reverse))
 
     def pointer(self, name: str, x: Tensor | None) -> None:
         if x is not None:
             self._alive.append(x)
-        setattr(self.job, name, _ptr(x))
+        setattr(self.job, name, pointer(x))
 
     def split(self, batch_parts: int, channel_parts: int) -> None:
         self.job.batch_parts, self.job.channel_parts = batch_parts, channel_parts
 
-    def run(self, *, backward: bool) -> None:
-        self.library.run(self.job, backward=backward)
+    def run(self, kernel: str) -> None:
+        items = self.job.batch_parts * self.n_groups * self.job.channel_parts
+        self.library.run(kernel, self.job, items, self.library.ask("mambattn_scan_scratch", self.job))
 
 
 def _lane_shape(u: Tensor, A: Tensor, n_groups: int) -> tuple[int, int, int]:
-    lanes = _lib().lanes
+    lanes = native.current().lanes
     return n_groups * -(-(u.shape[2] // n_groups) // lanes), A.shape[1], lanes
 
 
@@ -176,12 +158,12 @@ def _forward(
     y = u.new_empty(batch, seq_len, d_inner)
     call.sequence("y", y)
     shape = _lane_shape(u, A, call.n_groups)
-    final_state = u.new_empty(batch if want_final_state else 0, *shape)
-    checkpoints = u.new_empty(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *shape)
+    final_state = _floats(batch if want_final_state else 0, *shape)
+    checkpoints = _floats(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *shape)
     call.pointer("final_state", final_state if want_final_state else None)
     call.pointer("checkpoints", checkpoints if want_checkpoints else None)
     call.split(batch, -(-call.vectors // 8))
-    call.run(backward=False)
+    call.run("mambattn_scan_forward")
     return y, _from_lanes(final_state, call.n_groups, d_inner), checkpoints
 
 
@@ -190,8 +172,11 @@ def _(u, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx, dt_softplus, revers
     batch, seq_len, d_inner = u.shape
     return (
         u.new_empty(batch, seq_len, d_inner),
-        u.new_empty(batch if want_final_state else 0, *A.shape),
-        u.new_empty(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *_lane_shape(u, A, B.shape[2])),
+        u.new_empty(batch if want_final_state else 0, *A.shape, dtype=torch.float32),
+        u.new_empty(
+            *(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *_lane_shape(u, A, B.shape[2])),
+            dtype=torch.float32,
+        ),
     )
 
 
@@ -224,39 +209,40 @@ def _backward(
     call.pointer("checkpoints", checkpoints)
     if dfinal is not None:
         call.pointer("dfinal", call.state_lanes(dfinal))
-    dinitial = u.new_empty(0 if initial_state is None else batch, n_vectors, d_state, lanes)
+    dinitial = _floats(0 if initial_state is None else batch, n_vectors, d_state, lanes)
     call.pointer("dinitial", None if initial_state is None else dinitial)
-    du, ddt = u.new_empty(u.shape), u.new_empty(u.shape)
-    dz = u.new_empty(u.shape if z is not None else (0, seq_len, d_inner))
-    for name, x in (("du", du), ("ddt", ddt), ("dz", dz)):
+    du, ddt = u.new_empty(u.shape), dt.new_empty(u.shape)
+    dz = u.new_empty(0, seq_len, d_inner) if z is None else z.new_empty(u.shape)
+    for name, x in (("du", du), ("ddt", ddt), ("dz", None if z is None else dz)):
         call.sequence(name, x)
-    dB, dC = (u.new_empty(channel_parts, batch, seq_len, n_groups, d_state) for _ in range(2))
+    dB, dC = (_floats(channel_parts, batch, seq_len, n_groups, d_state) for _ in range(2))
     call.sequence("dB", dB[0])
     call.sequence("dC", dC[0])
     job.dBC_part = dB.stride(0)
-    dA = u.new_empty(batch_parts, n_vectors, d_state, lanes)
-    dD, dbias = (u.new_empty(batch_parts, n_vectors, 1, lanes) for _ in range(2))
+    dA = _floats(batch_parts, n_vectors, d_state, lanes)
+    dD, dbias = (_floats(batch_parts, n_vectors, 1, lanes) for _ in range(2))
     for name, x in (("dA", dA), ("dD", dD), ("dbias", dbias)):
         call.pointer(name, x)
-    call.run(backward=True)
+    call.run("mambattn_scan_backward")
     dB, dC = (x[0] if channel_parts == 1 else x.sum(0) for x in (dB, dC))
     dA, dD, dbias = (_from_lanes(x.sum(0), n_groups, d_inner) for x in (dA, dD, dbias))
     return (
-        *(du, ddt, dA, dB, dC),
-        *(dD[:, 0] if D is not None else u.new_empty(0), dz),
-        *(dbias[:, 0] if dt_bias is not None else u.new_empty(0), _from_lanes(dinitial, n_groups, d_inner)),
+        *(du, ddt, dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype)),
+        *(u.new_empty(0) if D is None else dD[:, 0].to(D.dtype), dz),
+        u.new_empty(0) if dt_bias is None else dbias[:, 0].to(dt_bias.dtype),
+        u.new_empty(0) if initial_state is None else _from_lanes(dinitial, n_groups, d_inner).to(initial_state.dtype),
     )
 
 
 @_backward.register_fake
 def _(dout, dfinal, checkpoints, u, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx, dt_softplus, reverse):
-    batch, seq_len, d_inner = u.shape
+    seq_len, d_inner = u.shape[1:]
     return (
-        *(u.new_empty(u.shape), u.new_empty(u.shape), A.new_empty(A.shape), B.new_empty(B.shape), C.new_empty(C.shape)),
-        u.new_empty(d_inner if D is not None else 0),
-        u.new_empty(batch if z is not None else 0, seq_len, d_inner),
-        u.new_empty(d_inner if dt_bias is not None else 0),
-        u.new_empty(batch if initial_state is not None else 0, *A.shape),
+        *(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u, dt, A, B, C)),
+        u.new_empty(0) if D is None else D.new_empty(d_inner),
+        u.new_empty(0, seq_len, d_inner) if z is None else z.new_empty(z.shape),
+        u.new_empty(0) if dt_bias is None else dt_bias.new_empty(d_inner),
+        u.new_empty(0) if initial_state is None else initial_state.new_empty(initial_state.shape),
     )
 
 

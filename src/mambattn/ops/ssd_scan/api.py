@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mambattn._errors import ShapeError
 from mambattn.ops._checks import check_floating, check_integer, check_seq_idx, check_shape, compute_dtype
-from mambattn.ops._dispatch import resolve
+from mambattn.ops._dispatch import run
 from mambattn.ops.ssd_scan.reference import ssd_advance
 
 __all__ = ["ssd", "ssd_step"]
@@ -149,10 +149,7 @@ def ssd(
     check_seq_idx(seq_idx, batch, seq_len, x.device)
     check_integer("chunk_size", chunk_size, at_least=1, mend="Use 64.")
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state)
-    dtype = compute_dtype(*tensors)
-    run = resolve("ssd", backend, x.device, dtype)
-    wide = (tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
-    y, final_state = run(*wide, seq_idx, dt_softplus, chunk_size)
+    y, final_state = run("ssd", backend, tensors, seq_idx, dt_softplus, chunk_size)
     y = y.to(x.dtype)
     return (y, final_state) if return_final_state else y
 

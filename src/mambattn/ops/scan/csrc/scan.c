@@ -16,26 +16,7 @@
 /* Channel vectors that share one pass over B and C: bounds the scratch of an item. */
 #define GROUP_VECTORS 8
 
-int mambattn_lanes(void) { return LANES; }
-
-/* The build that suits this processor: 2 is AVX-512, 1 is AVX2 with FMA, 0 is the baseline of the platform. */
-int mambattn_best_isa(void) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw"))
-        return 2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
-#endif
-    return 0;
-}
-
-INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t vectors_of(const job *j) { return (j->d_group + LANES - 1) / LANES; }
-
-INLINE float *at(view v, int64_t b, int64_t t, int64_t group) {
-    return v.data + b * v.batch + t * v.time + group * v.group;
-}
 
 /* ---- forward -------------------------------------------------------------------------------------------------- */
 
@@ -101,28 +82,28 @@ static void forward_range(const job *j, int64_t b, range r, vec *scratch) {
         if (c && j->checkpoints)
             memcpy((vec *)j->checkpoints + (b * chunks + c - 1) * lanes + offset, h, size * N * sizeof(vec));
         for (int64_t t = 0; t < steps; t++) {
-            const float *raw = at(j->dt, b, t0 + t, 0), *input = at(j->u, b, t0 + t, 0);
+            const char *raw = row_at(j->dt, b, t0 + t, 0), *input = row_at(j->u, b, t0 + t, 0);
             for (int64_t v = 0, i = t; v < size; v++, i += j->chunk) {
                 const int64_t channel = channel_at(j, r, v), count = count_at(j, r, v);
-                vec x = load(raw + channel, count) + bias[v], u = load(input + channel, count);
+                vec x = load_as(j->dt.type, raw, channel, count) + bias[v], u = load_as(j->u.type, input, channel, count);
                 if (j->dt_softplus) x = softplus(x, exp_minus_abs(x));
                 dt[i] = x, dtu[i] = x * u, y[i] = D[v] * u;
             }
         }
         for (int64_t v = 0; v < size; v++)
             forward_states(N, steps, dt + v * j->chunk, dtu + v * j->chunk, y + v * j->chunk,
-                           (const vec *)j->A2 + offset + v * N, h + v * N, at(j->B, b, t0, r.group), j->B.time,
-                           at(j->C, b, t0, r.group), j->C.time, j->reset ? j->reset + b * j->seq_len + t0 : NULL);
+                           (const vec *)j->A2 + offset + v * N, h + v * N, floats_at(j->B, b, t0, r.group), j->B.time,
+                           floats_at(j->C, b, t0, r.group), j->C.time, j->reset ? j->reset + b * j->seq_len + t0 : NULL);
         for (int64_t t = 0; t < steps; t++) {
-            const float *gate = j->z.data ? at(j->z, b, t0 + t, 0) : NULL;
-            float *output = at(j->y, b, t0 + t, 0);
+            const char *gate = j->z.data ? row_at(j->z, b, t0 + t, 0) : NULL;
+            char *output = row_at(j->y, b, t0 + t, 0);
             for (int64_t v = 0, i = t; v < size; v++, i += j->chunk) {
                 const int64_t channel = channel_at(j, r, v), count = count_at(j, r, v);
                 if (gate) {
-                    vec z = load(gate + channel, count);
+                    vec z = load_as(j->z.type, gate, channel, count);
                     y[i] *= z * logistic(z, exp_minus_abs(z));
                 }
-                store(output + channel, y[i], count);
+                store_as(j->y.type, output, channel, y[i], count);
             }
         }
     }
@@ -235,8 +216,8 @@ static void backward_states(const job *j, const workspace *w, int64_t b, range r
                             int64_t steps, const vec *start, int add) {
     const int64_t N = j->d_state, first = vector_at(j, r, 0);
     const uint8_t *reset = j->reset ? j->reset + b * j->seq_len + t0 : NULL;
-    const float *B = at(j->B, b, t0, r.group), *C = at(j->C, b, t0, r.group);
-    float *dB = at(j->dB, b, t0, r.group) + part * j->dBC_part, *dC = at(j->dC, b, t0, r.group) + part * j->dBC_part;
+    const float *B = floats_at(j->B, b, t0, r.group), *C = floats_at(j->C, b, t0, r.group);
+    float *dB = floats_at(j->dB, b, t0, r.group) + part * j->dBC_part, *dC = floats_at(j->dC, b, t0, r.group) + part * j->dBC_part;
     int64_t n = 0;
 #define BLOCKS(size)                                                                                                 \
     for (; n + size <= N; n += size) {                                                                               \
@@ -261,20 +242,21 @@ static void backward_states(const job *j, const workspace *w, int64_t b, range r
 static void open_steps(const job *j, step *first, int64_t b, range r, int64_t t0, int64_t steps) {
     const vec zero = {0}, *bias = (const vec *)j->bias + vector_at(j, r, 0);
     for (int64_t t = 0; t < steps; t++) {
-        const float *raw = at(j->dt, b, t0 + t, 0), *input = at(j->u, b, t0 + t, 0), *above = at(j->dout, b, t0 + t, 0);
-        const float *gate = j->z.data ? at(j->z, b, t0 + t, 0) : NULL;
+        const char *raw = row_at(j->dt, b, t0 + t, 0), *input = row_at(j->u, b, t0 + t, 0);
+            const char *above = row_at(j->dout, b, t0 + t, 0);
+        const char *gate = j->z.data ? row_at(j->z, b, t0 + t, 0) : NULL;
         step *s = first + t;
         for (int64_t v = 0; v < r.last - r.first; v++, s += j->chunk) {
             const int64_t channel = channel_at(j, r, v), count = count_at(j, r, v);
-            vec dt = load(raw + channel, count) + bias[v], slope = splat(1.0f);
-            vec u = load(input + channel, count), dout = load(above + channel, count), dy = dout;
+            vec dt = load_as(j->dt.type, raw, channel, count) + bias[v], slope = splat(1.0f);
+            vec u = load_as(j->u.type, input, channel, count), dout = load_as(j->dout.type, above, channel, count), dy = dout;
             if (j->dt_softplus) {
                 vec e = exp_minus_abs(dt);
                 slope = logistic(dt, e);
                 dt = softplus(dt, e);
             }
             if (gate) {
-                vec z = load(gate + channel, count), sigma = logistic(z, exp_minus_abs(z));
+                vec z = load_as(j->z.type, gate, channel, count), sigma = logistic(z, exp_minus_abs(z));
                 dy *= z * sigma;
                 s->dz = dout * sigma * (1.0f + z * (1.0f - sigma));
             }
@@ -291,17 +273,17 @@ static void close_steps(const job *j, const step *first, int64_t b, range r, int
     /* The sums of the chunk first: long sums of float32 lose fewer digits so. */
     vec sum_D[GROUP_VECTORS] = {0}, sum_bias[GROUP_VECTORS] = {0};
     for (int64_t t = 0; t < steps; t++) {
-        float *raw = at(j->ddt, b, t0 + t, 0), *input = at(j->du, b, t0 + t, 0);
-        float *gate = j->z.data ? at(j->dz, b, t0 + t, 0) : NULL;
+        char *raw = row_at(j->ddt, b, t0 + t, 0), *input = row_at(j->du, b, t0 + t, 0);
+        char *gate = j->z.data ? row_at(j->dz, b, t0 + t, 0) : NULL;
         const step *s = first + t;
         for (int64_t v = 0; v < r.last - r.first; v++, s += j->chunk) {
             const int64_t channel = channel_at(j, r, v), count = count_at(j, r, v);
             vec ddt = (s->qA * LN2 + s->u * s->gB) * s->slope;
             sum_bias[v] += ddt;
             sum_D[v] += s->dy * s->u;
-            store(raw + channel, ddt, count);
-            store(input + channel, s->dt * s->gB + D[v] * s->dy, count);
-            if (gate) store(gate + channel, s->dz * (s->y + D[v] * s->u), count);
+            store_as(j->ddt.type, raw, channel, ddt, count);
+            store_as(j->du.type, input, channel, s->dt * s->gB + D[v] * s->dy, count);
+            if (gate) store_as(j->dz.type, gate, channel, s->dz * (s->y + D[v] * s->u), count);
         }
     }
     for (int64_t v = 0; v < r.last - r.first; v++) dD[v] += sum_D[v], dbias[v] += sum_bias[v];
@@ -350,7 +332,7 @@ int64_t mambattn_scan_scratch(const job *j) {
 }
 
 /* Take items until none is left; any number of threads may do so with the same job. */
-void mambattn_scan(job *j, float *scratch, int backward) {
+INLINE void take_items(job *j, float *scratch, const int backward) {
     const int64_t items = j->batch_parts * j->n_groups * j->channel_parts, vectors = vectors_of(j);
     const unsigned state = begin_flushing();
     int64_t item;
@@ -368,3 +350,6 @@ void mambattn_scan(job *j, float *scratch, int backward) {
     }
     end_flushing(state);
 }
+
+void mambattn_scan_forward(job *j, float *scratch) { take_items(j, scratch, 0); }
+void mambattn_scan_backward(job *j, float *scratch) { take_items(j, scratch, 1); }

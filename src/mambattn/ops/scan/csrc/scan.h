@@ -1,18 +1,12 @@
-/* What a caller hands to the kernels. Keep in step with the ctypes structures of library.py.
+/* What a caller hands to the scan. Keep in step with the ctypes structure of native.py.
  *
- * Sequences are views with strides counted in floats and unit stride over channels or states; the time axis is that of
- * the scan, so a reversed scan is a pointer to the last token and a negative stride. "Lane layout" means that the
+ * B, C and their gradients are float32; the other sequences may each be of a lower precision. "Lane layout" means that the
  * channels of a group are cut into vectors, padded with zeros: (..., n_groups * vectors, d_state, LANES), or without
  * d_state for what has one value a channel. */
 #ifndef MAMBATTN_SCAN_H
 #define MAMBATTN_SCAN_H
 
-#include <stdint.h>
-
-typedef struct {
-    float *data;
-    int64_t batch, time, group;
-} view;
+#include "sequence.h"
 
 typedef struct {
     int64_t batch, seq_len, n_groups, d_group, d_state;

@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #define LANES 16
 #elif defined(__AVX2__)
+#include <immintrin.h>
 #define LANES 8
 #else
 #define LANES 4

@@ -1,0 +1,95 @@
+"""What the triton backends can serve; the same for every op."""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mambattn.ops._dispatch import Request
+
+__all__ = ["MAX_STATES", "lazy", "missing", "refuses", "refuses_gradients"]
+
+MAX_STATES = 256
+
+
+def _interprets() -> bool:
+    """Say whether triton runs its kernels in its own interpreter, in which they take CPU tensors: for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def missing() -> str | None:
+    """Say why there are no GPU kernels here.
+
+    Returns
+    -------
+    str or None
+        The reason and its mend, or None.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed. Install it with pip install 'mambattn[triton]'"
+    if not _interprets() and not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    return None
+
+
+def refuses(request: Request) -> str | None:
+    """Say why tensors cannot be served.
+
+    Parameters
+    ----------
+    request : Request
+        The tensors.
+
+    Returns
+    -------
+    str or None
+        The reason, or None for float32 and lower precisions on a CUDA device.
+    """
+    if request.device.type != ("cpu" if _interprets() else "cuda"):
+        return f"it serves CUDA tensors, however the device is {request.device}"
+    if request.dtype != torch.float32:
+        return f"it computes in float32, however the inputs need {request.dtype}"
+    return None
+
+
+def refuses_gradients(request: Request) -> str | None:
+    """Say why tensors cannot be served by a kernel without a backward, such as that of a step.
+
+    Parameters
+    ----------
+    request : Request
+        The tensors.
+
+    Returns
+    -------
+    str or None
+        The reason, or None.
+    """
+    if request.differentiable:
+        return "it computes no gradients, however an input requires one; call it under torch.no_grad()"
+    return refuses(request)
+
+
+def lazy(module: str, function: str) -> Callable[..., Any]:
+    """Give a function that is imported when it is first called.
+
+    Parameters
+    ----------
+    module : str
+        Where it is.
+    function : str
+        Its name.
+
+    Returns
+    -------
+    callable
+        Calls the function with the arguments given.
+    """
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(module), function)(*arguments)
+
+    return call

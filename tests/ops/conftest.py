@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mambattn.ops import selective_scan
+from mambattn.ops._native import library
 
 
 def make_inputs(
@@ -71,3 +72,13 @@ def distance(x: Tensor, truth: Tensor) -> float:
 def scan() -> SimpleNamespace:
     """Give the helpers of this file; test files cannot import each other."""
     return SimpleNamespace(make_inputs=make_inputs, packed=packed, run=run, distance=distance)
+
+
+@pytest.fixture(params=library.ISAS)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test on each build of the C code that this processor can run."""
+    loaded = library.load_isa(request.param)
+    if loaded is None:
+        pytest.skip(f"this processor or this build has no {request.param}")
+    monkeypatch.setattr(library, "_loaded", loaded)
+    return request.param

@@ -168,7 +168,8 @@ def test_half_precision_is_computed_in_float32(scan):
     assert torch.equal(y, wide.bfloat16())
 
 
-def test_step_leaves_its_state_alone(scan):
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_step_leaves_its_state_alone(scan, backend):
     inputs = scan.make_inputs(2, 1, 6, 3, 2)
     state = inputs["initial_state"]
     before = state.clone()
@@ -179,6 +180,7 @@ def test_step_leaves_its_state_alone(scan):
         z=token["z"],
         dt_bias=inputs["dt_bias"],
         dt_softplus=True,
+        backend=backend,
     )
     want, want_state = selective_scan(**inputs, dt_softplus=True, return_final_state=True, backend="reference")
     assert torch.equal(state, before)

@@ -82,6 +82,7 @@ class TestLaws:
                 z=z,
                 dt_bias=inputs["dt_bias"],
                 dt_softplus=True,
+                backend=backend,
             )
             outputs.append(y)
         close(torch.stack(outputs, 1), whole, tolerance)

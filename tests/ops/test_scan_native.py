@@ -19,16 +19,6 @@ OPTIONS = ("D", "z", "dt_bias", "initial_state")
 EPS = torch.finfo(torch.float32).eps
 
 
-@pytest.fixture(params=library.ISAS)
-def isa(request, monkeypatch):
-    """Run the test on each build that this processor can run."""
-    loaded = library.load_isa(request.param)
-    if loaded is None:
-        pytest.skip(f"this processor or this build has no {request.param}")
-    monkeypatch.setattr(library, "_loaded", loaded)
-    return request.param
-
-
 def assert_twice_rule(scan, inputs, **options):
     """The error against float64 is at most twice that of the torch backend in float32, and four roundings."""
     inputs = {name: x.float().double() for name, x in inputs.items()}

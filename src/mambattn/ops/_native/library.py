@@ -127,7 +127,7 @@ class Library:
         scratch_floats : int, default 0
             Floats of working memory that each thread needs, aligned to 64 bytes.
         """
-        function = self.handle[kernel]
+        function = getattr(self.handle, kernel)
         address = ctypes.addressof(job)
         threads = max(1, min(torch.get_num_threads(), items))
         row = -(-scratch_floats // 16) * 16
@@ -157,7 +157,7 @@ class Library:
         int
             What it returns.
         """
-        called = self.handle[function]
+        called = getattr(self.handle, function)
         called.restype = ctypes.c_int64
         return called(ctypes.byref(job))
 

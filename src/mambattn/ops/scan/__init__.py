@@ -1,10 +1,12 @@
 """The selective scan of Mamba-1: definition, vectorised torch and compiled backends."""
 
 from mambattn.ops._dispatch import register
-from mambattn.ops._native.serves import missing, refuses
+from mambattn.ops._native.serves import missing, refuses, refuses_gradients
+from mambattn.ops._triton import serves as triton
 from mambattn.ops.scan.api import selective_scan, selective_scan_step
 from mambattn.ops.scan.native import selective_scan_native
-from mambattn.ops.scan.reference import selective_scan_reference
+from mambattn.ops.scan.native_step import selective_scan_step_native
+from mambattn.ops.scan.reference import selective_scan_reference, selective_scan_step_reference
 from mambattn.ops.scan.vectorised import selective_scan_torch
 
 __all__ = ["selective_scan", "selective_scan_step"]
@@ -20,5 +22,27 @@ register(
     "plain C on the CPU, computes in float32",
     missing=missing,
     refuses=refuses,
+    takes_any_type=True,
+)
+
+register(
+    "selective_scan",
+    "triton",
+    triton.lazy("mambattn.ops.scan.triton_backend", "selective_scan_triton"),
+    "GPU kernels, compute in float32",
+    missing=triton.missing,
+    refuses=triton.refuses,
+    takes_any_type=True,
+)
+
+register("selective_scan_step", "reference", selective_scan_step_reference, "tensor operations, the definition")
+register("selective_scan_step", "torch", selective_scan_step_reference, "the same tensor operations, any device")
+register(
+    "selective_scan_step",
+    "native",
+    selective_scan_step_native,
+    "plain C on the CPU, computes in float32, gives no gradients",
+    missing=missing,
+    refuses=refuses_gradients,
     takes_any_type=True,
 )

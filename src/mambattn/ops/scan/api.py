@@ -2,13 +2,11 @@
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from mambattn._errors import ShapeError
-from mambattn.ops._checks import check_floating, check_seq_idx, check_shape, compute_dtype
+from mambattn.ops._checks import check_floating, check_seq_idx, check_shape
 from mambattn.ops._dispatch import run
-from mambattn.ops.scan.reference import advance, step_size
 
 __all__ = ["selective_scan", "selective_scan_step"]
 
@@ -189,6 +187,7 @@ def selective_scan_step(
     z: Tensor | None = None,
     dt_bias: Tensor | None = None,
     dt_softplus: bool = False,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Advance the recurrence of `selective_scan` by one token.
 
@@ -214,16 +213,22 @@ def selective_scan_step(
         Added to `dt_t` (d_inner,).
     dt_softplus : bool, default False
         Whether the step size goes through softplus.
+    backend : str, default "auto"
+        One of "auto", "reference", "torch", "native" and "triton"; the last two give no gradients.
 
     Returns
     -------
     tuple of Tensor
-        The output (batch, d_inner) and the new state (batch, d_inner, d_state).
+        The output (batch, d_inner) and the new state (batch, d_inner, d_state), which is float32 at least.
 
     Raises
     ------
     ShapeError
         If shape, type or device of an argument does not fit.
+    ConfigError
+        If there is no backend of that name.
+    BackendUnavailableError
+        If the backend named is missing here or cannot serve the inputs.
 
     Examples
     --------
@@ -245,11 +250,6 @@ def selective_scan_step(
     if z is not None:
         check_shape("z", z, "`u_t`", batch=batch, d_inner=d_inner)
     check_shape("state", state, "`u_t` and `B_t`", batch=batch, d_inner=d_inner, d_state=B_t.shape[2])
-    dtype = compute_dtype(u_t, dt_t, A, B_t, C_t, D, z, dt_bias, state)
-    u, dt, A, B_t, C_t, state = (tensor.to(dtype) for tensor in (u_t, dt_t, A, B_t, C_t, state))
-    y, state = advance(u, step_size(dt, dt_bias, dt_softplus), A, B_t, C_t, state)
-    if D is not None:
-        y = y + D * u
-    if z is not None:
-        y = y * torch.nn.functional.silu(z.to(dtype))
-    return y.to(u_t.dtype), state
+    tensors = (u_t, dt_t, A, B_t, C_t, D, z, dt_bias, state)
+    y, new_state = run("selective_scan_step", backend, tensors, dt_softplus)
+    return y.to(u_t.dtype), new_state

@@ -1,9 +1,9 @@
-"""The definition of the selective scan: a sequential loop over time, differentiated by autograd."""
+"""The definition of the selective scan and of its step: a sequential loop over time, differentiated by autograd."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["advance", "selective_scan_reference", "step_size"]
+__all__ = ["advance", "selective_scan_reference", "selective_scan_step_reference", "step_size"]
 
 
 def step_size(dt: Tensor, dt_bias: Tensor | None, dt_softplus: bool) -> Tensor:
@@ -124,3 +124,53 @@ def selective_scan_reference(
     if z is not None:
         y = y * torch.nn.functional.silu(z)
     return y, state if return_final_state else None
+
+
+def selective_scan_step_reference(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state: Tensor,
+    dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Take one step of the recurrence with all that belongs to it; see `mambattn.ops.selective_scan_step`.
+
+    Parameters
+    ----------
+    u : Tensor
+        Input (batch, d_inner).
+    dt : Tensor
+        Raw step sizes, of the shape of `u`.
+    A : Tensor
+        Decay rates (d_inner, d_state).
+    B : Tensor
+        Input map (batch, n_groups, d_state).
+    C : Tensor
+        Output map, of the shape of `B`.
+    D : Tensor or None
+        Skip (d_inner,).
+    z : Tensor or None
+        Gate, of the shape of `u`.
+    dt_bias : Tensor or None
+        Added to `dt` (d_inner,).
+    state : Tensor
+        State before the step (batch, d_inner, d_state).
+    dt_softplus : bool
+        Whether softplus is applied to the step size.
+
+    Returns
+    -------
+    tuple of Tensor
+        The output, of the shape of `u`, and the new state.
+    """
+    y, state = advance(u, step_size(dt, dt_bias, dt_softplus), A, B, C, state)
+    if D is not None:
+        y = y + D * u
+    if z is not None:
+        y = y * torch.nn.functional.silu(z)
+    return y, state

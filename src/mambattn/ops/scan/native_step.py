@@ -1,0 +1,80 @@
+"""Backend "native" of the one-token step: a custom op of torch, forward only."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from mambattn.ops._native import library as native
+from mambattn.ops._native.library import TYPES, View
+
+_ITEM = 1 << 16
+"""States that are worth a thread: below, waking one takes longer than the work."""
+
+
+class StepJob(ctypes.Structure):
+    """The arguments of a step; the fields are those of csrc/step.h, in the same order."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in ("batch", "n_groups", "d_group", "d_state", "items", "dt_softplus", "next")
+        ),
+        *((name, View) for name in ("u", "dt", "z", "B", "C", "y")),
+        *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "state", "new_state")),
+    ]
+
+
+def _token_view(x: Tensor) -> View:
+    return View(x.data_ptr(), x.stride(0), 0, x.stride(1) if x.ndim == 3 else 0, TYPES.index(x.dtype))
+
+
+@torch.library.custom_op("mambattn::selective_scan_step", mutates_args=())
+def _step(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state: Tensor,
+    dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, d_inner = u.shape
+    n_groups, d_state = B.shape[1:]
+    y, new_state = u.new_empty(batch, d_inner), state.new_empty(state.shape, dtype=torch.float32)
+    items = max(1, min(state.numel() // _ITEM, batch * n_groups))
+    job = StepJob(batch, n_groups, d_inner // n_groups, d_state, items, dt_softplus)
+    tokens = {"u": u, "dt": dt, "z": z, "B": B.float(), "C": C.float(), "y": y}
+    tokens = {name: x if x.stride(-1) == 1 else x.contiguous() for name, x in tokens.items() if x is not None}
+    floats = {"A": A, "D": D, "bias": dt_bias, "state": state, "new_state": new_state}
+    floats = {name: x.float().contiguous() for name, x in floats.items() if x is not None}
+    for name, x in tokens.items():
+        setattr(job, name, _token_view(x))
+    for name, x in floats.items():
+        setattr(job, name, x.data_ptr())
+    native.current().run("mambattn_scan_step", job, items)
+    return y, new_state
+
+
+@_step.register_fake
+def _(u, dt, A, B, C, D, z, dt_bias, state, dt_softplus):
+    return u.new_empty(u.shape), state.new_empty(state.shape, dtype=torch.float32)
+
+
+def selective_scan_step_native(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state: Tensor,
+    dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run the C step; arguments and result are those of `selective_scan_step_reference`."""
+    return _step(u, dt, A, B, C, D, z, dt_bias, state, dt_softplus)

@@ -2,10 +2,13 @@
 
 from mambattn.ops._dispatch import register
 from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
-from mambattn.ops.conv.reference import causal_conv1d_reference
+from mambattn.ops.conv.reference import causal_conv1d_reference, conv_advance
 from mambattn.ops.conv.vectorised import causal_conv1d_torch
 
 __all__ = ["causal_conv1d", "causal_conv1d_step"]
 
 register("causal_conv1d", "reference", causal_conv1d_reference, "sequential loop, the definition")
 register("causal_conv1d", "torch", causal_conv1d_torch, "sums of shifted products with their own backward, any device")
+
+register("causal_conv1d_step", "reference", conv_advance, "tensor operations, the definition")
+register("causal_conv1d_step", "torch", conv_advance, "the same tensor operations, any device")

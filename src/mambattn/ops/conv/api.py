@@ -7,9 +7,8 @@ from typing import Literal, overload
 from torch import Tensor
 
 from mambattn._errors import ConfigError
-from mambattn.ops._checks import check_floating, check_seq_idx, check_shape, compute_dtype
+from mambattn.ops._checks import check_floating, check_seq_idx, check_shape
 from mambattn.ops._dispatch import run
-from mambattn.ops.conv.reference import conv_advance
 
 __all__ = ["causal_conv1d", "causal_conv1d_step"]
 
@@ -76,7 +75,7 @@ def causal_conv1d(
     seq_idx : Tensor, optional
         Sequence number of each token (batch, seq_len), whole numbers; where it changes, no tap reaches across.
     backend : str, default "auto"
-        One of "auto", "reference" (a loop over tokens) and "torch".
+        One of "auto", "reference" (a loop over tokens), "torch", "native" and "triton".
 
     Returns
     -------
@@ -127,6 +126,7 @@ def causal_conv1d_step(
     *,
     state: Tensor,
     activation: str | None = None,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Take one more token of `causal_conv1d`.
 
@@ -142,6 +142,8 @@ def causal_conv1d_step(
         The d_conv − 1 inputs before (batch, d_conv − 1, d_inner), zeros at the start; not changed.
     activation : str, optional
         Either "silu" or None.
+    backend : str, default "auto"
+        One of "auto", "reference", "torch", "native" and "triton"; the last two give no gradients.
 
     Returns
     -------
@@ -156,6 +158,8 @@ def causal_conv1d_step(
         If a tensor does not fit the others.
     ConfigError
         If ``activation`` is unknown.
+    BackendUnavailableError
+        If the backend asked for by name cannot run.
 
     Examples
     --------
@@ -172,9 +176,7 @@ def causal_conv1d_step(
     _check_activation(activation)
     d_past = weight.shape[1] - 1
     check_shape("state", state, "`x_t` and `weight`", batch=batch, **{"d_conv - 1": d_past}, d_inner=d_inner)
-    dtype = compute_dtype(x_t, weight, bias, state)
-    x_t_wide, weight, state_wide = x_t.to(dtype), weight.to(dtype), state.to(dtype)
-    y_t, new_state = conv_advance(x_t_wide, weight, None if bias is None else bias.to(dtype), state_wide, activation)
+    y_t, new_state = run("causal_conv1d_step", backend, (x_t, weight, bias, state), activation)
     return y_t.to(x_t.dtype), new_state.to(state.dtype)
 
 

@@ -7,9 +7,8 @@ from typing import Literal, overload
 from torch import Tensor
 
 from mambattn._errors import ShapeError
-from mambattn.ops._checks import check_floating, check_integer, check_seq_idx, check_shape, compute_dtype
+from mambattn.ops._checks import check_floating, check_integer, check_seq_idx, check_shape
 from mambattn.ops._dispatch import run
-from mambattn.ops.ssd_scan.reference import ssd_advance
 
 __all__ = ["ssd", "ssd_step"]
 
@@ -106,7 +105,7 @@ def ssd(
     seq_idx : Tensor, optional
         Sequence number of each token (batch, seq_len), whole numbers; where it changes, the state starts from zero.
     backend : str, default "auto"
-        One of "auto", "reference" (a loop over tokens) and "torch" (chunks, with their own backward).
+        One of "auto", "reference" (a loop over tokens), "torch" (matrix products over chunks), "native" and "triton".
 
     Returns
     -------
@@ -166,6 +165,7 @@ def ssd_step(
     z: Tensor | None = None,
     dt_bias: Tensor | None = None,
     dt_softplus: bool = False,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Take one more token of `ssd`.
 
@@ -191,6 +191,8 @@ def ssd_step(
         Added to ``dt_t`` (n_heads,).
     dt_softplus : bool, default False
         Whether softplus is applied to ``dt_t`` (with its bias).
+    backend : str, default "auto"
+        One of "auto", "reference", "torch", "native" and "triton"; the last two give no gradients.
 
     Returns
     -------
@@ -203,6 +205,10 @@ def ssd_step(
     ------
     ShapeError
         If a tensor does not fit the others.
+    ConfigError
+        If there is no backend of that name.
+    BackendUnavailableError
+        If the backend asked for by name cannot run.
 
     Examples
     --------
@@ -224,12 +230,9 @@ def ssd_step(
     if z is not None:
         check_shape("z", z, "`x_t`", batch=batch, n_heads=n_heads, d_head=d_head)
     check_shape("state", state, "`x_t` and `B_t`", batch=batch, n_heads=n_heads, d_head=d_head, d_state=d_state)
-
     tensors = (x_t, dt_t, A, B_t, C_t, D, z, dt_bias, state)
-    dtype = compute_dtype(*tensors)
-    wide = (tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
-    y_t, state = ssd_advance(*wide, dt_softplus=dt_softplus)  # pyright: ignore[reportArgumentType]
-    return y_t.to(x_t.dtype), state
+    y_t, new_state = run("ssd_step", backend, tensors, dt_softplus)
+    return y_t.to(x_t.dtype), new_state
 
 
 def _check_heads(A: Tensor, D: Tensor | None, dt_bias: Tensor | None, n_heads: int, d_head: int, n_groups: int) -> None:

@@ -148,7 +148,7 @@ def ssd(
     check_seq_idx(seq_idx, batch, seq_len, x.device)
     check_integer("chunk_size", chunk_size, at_least=1, mend="Use 64.")
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state)
-    y, final_state = run("ssd", backend, tensors, seq_idx, dt_softplus, chunk_size)
+    y, final_state = run("ssd", backend, tensors, seq_idx, dt_softplus, chunk_size, return_final_state)
     y = y.to(x.dtype)
     return (y, final_state) if return_final_state else y
 

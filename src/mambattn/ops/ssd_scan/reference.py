@@ -22,8 +22,9 @@ def ssd_reference(
     seq_idx: Tensor | None,
     dt_softplus: bool,
     chunk_size: int,
+    return_final_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Give `mambattn.ops.ssd` on checked arguments of one type, token by token; ``chunk_size`` plays no part here."""
+    """Give `mambattn.ops.ssd` on checked arguments of one type, token by token; the last two play no part here."""
     state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3]) if initial_state is None else initial_state
     outputs = []
     for t in range(x.shape[1]):

@@ -32,8 +32,9 @@ def ssd_torch(
     seq_idx: Tensor | None,
     dt_softplus: bool,
     chunk_size: int,
+    return_final_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Give `mambattn.ops.ssd` on checked arguments of one type."""
+    """Give `mambattn.ops.ssd` on checked arguments of one type, with the final state in any case."""
     dt = step_size(dt, dt_bias, dt_softplus)
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3])
@@ -176,7 +177,7 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 def _definition(
     seq_idx: Tensor | None, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return ssd_reference(x, dt, A, B, C, None, None, None, initial_state, seq_idx, dt_softplus=False, chunk_size=1)
+    return ssd_reference(x, dt, A, B, C, None, None, None, initial_state, seq_idx, False, 1, True)
 
 
 def _gradients(

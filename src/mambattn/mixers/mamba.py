@@ -78,7 +78,7 @@ class Mamba(Mixer):
         Whether the output is the mean of this Mamba and of another one, with weights of its own throughout, that
         reads the sequence from its end. Not causal then, and twice the maps.
     backend : str, default "auto"
-        Backend of `mambattn.ops.selective_scan`.
+        Backend of the ops: `mambattn.ops.selective_scan`, `causal_conv1d` and their steps.
 
     Raises
     ------
@@ -203,7 +203,7 @@ class Mamba(Mixer):
 
     def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         u, z = self.in_proj(x).chunk(2, dim=-1)
-        u = causal_conv1d(u, self.conv_weight, self.conv_bias, activation="silu")
+        u = causal_conv1d(u, self.conv_weight, self.conv_bias, activation="silu", backend=self.backend)
         return (u, z, *self._select(u))
 
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +220,9 @@ class Mamba(Mixer):
 
     def _step(self, x_t: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         u, z = self.in_proj(x_t).chunk(2, dim=-1)
-        u, conv = causal_conv1d_step(u, self.conv_weight, self.conv_bias, state=state.conv, activation="silu")
+        u, conv = causal_conv1d_step(
+            u, self.conv_weight, self.conv_bias, state=state.conv, activation="silu", backend=self.backend
+        )
         dt, B, C = self._select(u)
         y, scan = selective_scan_step(
             u,
@@ -233,6 +235,7 @@ class Mamba(Mixer):
             z=z,
             dt_bias=self.dt_bias,
             dt_softplus=True,
+            backend=self.backend,
         )
         return self.out_proj(y), MambaState(conv, scan)
 

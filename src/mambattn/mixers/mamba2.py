@@ -79,7 +79,7 @@ class Mamba2(Mixer):
     chunk_size : int, default 64
         Tokens a chunk of the computation; it changes the speed only.
     backend : str, default "auto"
-        Backend of `mambattn.ops.ssd`.
+        Backend of the ops: `mambattn.ops.ssd`, `causal_conv1d` and their steps.
 
     Raises
     ------
@@ -191,7 +191,7 @@ Use d_head=12, 16 or 24.
 
     def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         z, mixed, dt = self._split_in(x)
-        mixed = causal_conv1d(mixed, self.conv_weight, self.conv_bias, activation="silu")
+        mixed = causal_conv1d(mixed, self.conv_weight, self.conv_bias, activation="silu", backend=self.backend)
         return (z, *self._split_mixed(mixed), dt)
 
     def _split_in(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,7 +218,9 @@ Use d_head=12, 16 or 24.
 
     def _step(self, x_t: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
         z, mixed, dt = self._split_in(x_t)
-        mixed, conv = causal_conv1d_step(mixed, self.conv_weight, self.conv_bias, state=state.conv, activation="silu")
+        mixed, conv = causal_conv1d_step(
+            mixed, self.conv_weight, self.conv_bias, state=state.conv, activation="silu", backend=self.backend
+        )
         values, B, C = self._split_mixed(mixed)
         y, scan = ssd_step(
             values,
@@ -230,5 +232,6 @@ Use d_head=12, 16 or 24.
             state=state.scan,
             dt_bias=self.dt_bias,
             dt_softplus=True,
+            backend=self.backend,
         )
         return self._read_out(y, z), Mamba2State(conv, scan)

@@ -57,14 +57,26 @@ INLINE void store(float *p, vec v, int64_t count) {
 }
 
 INLINE vec choose(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
+/* Both keep NaN. */
+#if LANES == 16
+INLINE vec at_most(vec x, float limit) { return (vec)_mm512_min_ps(_mm512_set1_ps(limit), (__m512)x); }
+INLINE vec at_least(vec x, float limit) { return (vec)_mm512_max_ps(_mm512_set1_ps(limit), (__m512)x); }
+#elif LANES == 8
+INLINE vec at_most(vec x, float limit) { return (vec)_mm256_min_ps(_mm256_set1_ps(limit), (__m256)x); }
+INLINE vec at_least(vec x, float limit) { return (vec)_mm256_max_ps(_mm256_set1_ps(limit), (__m256)x); }
+#elif defined(__SSE2__)
+INLINE vec at_most(vec x, float limit) { return (vec)_mm_min_ps(_mm_set1_ps(limit), (__m128)x); }
+INLINE vec at_least(vec x, float limit) { return (vec)_mm_max_ps(_mm_set1_ps(limit), (__m128)x); }
+#else
 INLINE vec at_most(vec x, float limit) { return choose(x > limit, splat(limit), x); }
 INLINE vec at_least(vec x, float limit) { return choose(x < limit, splat(limit), x); }
+#endif
 
 /* 2^x, exactly 1 at 0, so that a state that does not decay is kept to the bit.
  *
- * With AVX-512: x = m / 16 + r with m the nearest integer; 2^(m/16) is a table of 16 and a change of the exponent,
- * and 2^r is 1 + r q(r) of degree 3. Elsewhere: x = k + r with k the nearest integer, and degree 6. Either polynomial is off by
- * 2e-9 or less before rounding. */
+ * With AVX: x = m / LANES + r with m the nearest integer; 2^(m / LANES) is a table in a register and a change of the
+ * exponent, and 2^r is a polynomial of degree 3 (16 lanes) or 4 (8 lanes). Elsewhere: x = k + r with k the nearest integer, and
+ * degree 6. Each polynomial is off by 2e-9 or less before rounding. */
 INLINE vec exp2_lanes(vec x) {
 #if LANES == 16
     const __m512 table = _mm512_setr_ps(1.0f, 1.0442737824274138f, 1.0905077326652577f, 1.1387886347566916f,
@@ -73,7 +85,7 @@ INLINE vec exp2_lanes(vec x) {
                                         1.5422108254079407f, 1.6104903319492543f, 1.681792830507429f,
                                         1.7562521603732995f, 1.8340080864093424f, 1.9152065613971472f);
     const float shift = 786432.0f; /* 1.5 * 2^19: adding it leaves m in the low bits */
-    x = (vec)_mm512_max_ps(_mm512_set1_ps(-160.0f), (__m512)x);
+    x = at_least(x, -160.0f);
     vec shifted = x + shift;
     vec whole = shifted - shift;
     vec r = x - whole;
@@ -81,6 +93,20 @@ INLINE vec exp2_lanes(vec x) {
     vec q = r * 0.055502135306596756f + 0.24023428559303284f;
     q = q * r + 0.6931471824645996f;
     return (vec)_mm512_scalef_ps((__m512)(power * r * q + power), (__m512)whole);
+#elif LANES == 8
+    /* The bits of 2^(i / 8), less what the low bits of m << 20 will add to them. */
+    const ivec table = (ivec)(vec){1.0f, 1.0905077326652577f, 1.189207115002721f, 1.2968395546510096f,
+                                   1.4142135623730951f, 1.5422108254079407f, 1.681792830507429f, 1.8340080864093424f} -
+                       ((ivec){0, 1, 2, 3, 4, 5, 6, 7} << 20);
+    const float shift = 1572864.0f; /* 1.5 * 2^20: adding it leaves m in the low bits */
+    x = at_least(at_most(x, 128.0f), -126.0f);
+    vec shifted = x + shift;
+    vec r = x - (shifted - shift);
+    vec power = (vec)((ivec)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)shifted) + ((ivec)shifted << 20));
+    vec q = r * 0.009617653675377369f + 0.05551059544086456f;
+    q = q * r + 0.24022650718688965f;
+    q = q * r + 0.6931471824645996f;
+    return (q * r + 1.0f) * power;
 #else
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it leaves k in the low bits */
     x = at_least(at_most(x, 128.0f), -126.0f);

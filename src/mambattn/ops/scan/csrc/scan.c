@@ -67,6 +67,16 @@ INLINE int64_t vector_at(const job *j, range r, int64_t v) { return r.group * ve
 INLINE int64_t channel_at(const job *j, range r, int64_t v) { return r.group * j->d_group + (r.first + v) * LANES; }
 INLINE int64_t count_at(const job *j, range r, int64_t v) { return min64(LANES, j->d_group - (r.first + v) * LANES); }
 
+/* Ask for the part of a row that a range covers, AHEAD steps before its turn to be read or written: the rows of a wide
+ * sequence are far apart, and what a range covers of each is too short for the processor to see a pattern. */
+#define AHEAD 4
+INLINE void fetch(const job *j, view v, range r, int64_t b, int64_t t, const int to_write) {
+    if (!v.data || t < 0 || t >= j->seq_len) return;
+    const int64_t size = v.type == FLOAT32 ? 4 : 2;
+    const char *first = row_at(v, b, t, 0) + channel_at(j, r, 0) * size;
+    for (int64_t i = 0; i < (r.last - r.first) * LANES * size; i += 64) __builtin_prefetch(first + i, to_write);
+}
+
 /* Forward of a range for one row of the batch. Time is the outer loop wherever sequences are read or written. */
 static void forward_range(const job *j, int64_t b, range r, vec *scratch) {
     const int64_t size = r.last - r.first, N = j->d_state, lanes = j->n_groups * vectors_of(j) * N;
@@ -83,6 +93,8 @@ static void forward_range(const job *j, int64_t b, range r, vec *scratch) {
             memcpy((vec *)j->checkpoints + (b * chunks + c - 1) * lanes + offset, h, size * N * sizeof(vec));
         for (int64_t t = 0; t < steps; t++) {
             const char *raw = row_at(j->dt, b, t0 + t, 0), *input = row_at(j->u, b, t0 + t, 0);
+            fetch(j, j->dt, r, b, t0 + t + AHEAD, 0);
+            fetch(j, j->u, r, b, t0 + t + AHEAD, 0);
             for (int64_t v = 0, i = t; v < size; v++, i += j->chunk) {
                 const int64_t channel = channel_at(j, r, v), count = count_at(j, r, v);
                 vec x = load_as(j->dt.type, raw, channel, count) + bias[v], u = load_as(j->u.type, input, channel, count);
@@ -97,6 +109,8 @@ static void forward_range(const job *j, int64_t b, range r, vec *scratch) {
         for (int64_t t = 0; t < steps; t++) {
             const char *gate = j->z.data ? row_at(j->z, b, t0 + t, 0) : NULL;
             char *output = row_at(j->y, b, t0 + t, 0);
+            fetch(j, j->z, r, b, t0 + t + AHEAD, 0);
+            fetch(j, j->y, r, b, t0 + t + AHEAD, 1);
             for (int64_t v = 0, i = t; v < size; v++, i += j->chunk) {
                 const int64_t channel = channel_at(j, r, v), count = count_at(j, r, v);
                 if (gate) {
@@ -241,7 +255,11 @@ static void backward_states(const job *j, const workspace *w, int64_t b, range r
 /* Fill the steps of a chunk from the inputs. */
 static void open_steps(const job *j, step *first, int64_t b, range r, int64_t t0, int64_t steps) {
     const vec zero = {0}, *bias = (const vec *)j->bias + vector_at(j, r, 0);
-    for (int64_t t = 0; t < steps; t++) {
+    for (int64_t t = steps - 1; t >= 0; t--) {
+        fetch(j, j->dt, r, b, t0 + t - AHEAD, 0);
+        fetch(j, j->u, r, b, t0 + t - AHEAD, 0);
+        fetch(j, j->dout, r, b, t0 + t - AHEAD, 0);
+        fetch(j, j->z, r, b, t0 + t - AHEAD, 0);
         const char *raw = row_at(j->dt, b, t0 + t, 0), *input = row_at(j->u, b, t0 + t, 0);
             const char *above = row_at(j->dout, b, t0 + t, 0);
         const char *gate = j->z.data ? row_at(j->z, b, t0 + t, 0) : NULL;
@@ -272,7 +290,10 @@ static void close_steps(const job *j, const step *first, int64_t b, range r, int
     const vec *D = (const vec *)j->D + vector_at(j, r, 0);
     /* The sums of the chunk first: long sums of float32 lose fewer digits so. */
     vec sum_D[GROUP_VECTORS] = {0}, sum_bias[GROUP_VECTORS] = {0};
-    for (int64_t t = 0; t < steps; t++) {
+    for (int64_t t = steps - 1; t >= 0; t--) {
+        fetch(j, j->ddt, r, b, t0 + t - AHEAD, 1);
+        fetch(j, j->du, r, b, t0 + t - AHEAD, 1);
+        fetch(j, j->dz, r, b, t0 + t - AHEAD, 1);
         char *raw = row_at(j->ddt, b, t0 + t, 0), *input = row_at(j->du, b, t0 + t, 0);
         char *gate = j->z.data ? row_at(j->dz, b, t0 + t, 0) : NULL;
         const step *s = first + t;

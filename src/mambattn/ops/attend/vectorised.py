@@ -1,10 +1,12 @@
-"""Attention through scaled_dot_product_attention: whole, or as blocks of queries that share one mask."""
+"""Attention through torch's kernels: whole, as a window, or as blocks of queries that share one mask."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from mambattn.ops.attend.varlen import attend_varlen, varlen_serves
 
 SMALLEST_BLOCK = 64
 """Queries in a block at least: below it the kernel's start outweighs the keys saved."""
@@ -21,8 +23,10 @@ def attention_torch(
     dropout_p: float,
 ) -> Tensor:
     """Give `mambattn.ops.attention` on checked arguments, in time linear in seq_len wherever there is a window."""
+    seq_len = q.shape[1]
+    if window is not None and window < seq_len and varlen_serves(q, n_global, dropout_p):
+        return attend_varlen(q, k, v, causal, window, scale)
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))  # views (batch, heads, seq_len, d_head)
-    seq_len = q.shape[2]
     if window is None or window >= seq_len or n_global >= seq_len:
         return _attend(q, k, v, None, causal, scale, dropout_p).transpose(1, 2)
 

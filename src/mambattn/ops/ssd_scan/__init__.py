@@ -1,7 +1,10 @@
 """State-space duality, the recurrence of Mamba-2."""
 
 from mambattn.ops._dispatch import register
+from mambattn.ops._native.serves import missing, refuses
+from mambattn.ops._triton import serves as triton
 from mambattn.ops.ssd_scan.api import ssd, ssd_step
+from mambattn.ops.ssd_scan.native import ssd_native
 from mambattn.ops.ssd_scan.reference import ssd_advance, ssd_reference
 from mambattn.ops.ssd_scan.vectorised import ssd_torch
 
@@ -9,6 +12,34 @@ __all__ = ["ssd", "ssd_step"]
 
 register("ssd", "reference", ssd_reference, "sequential loop, the definition")
 register("ssd", "torch", ssd_torch, "matrix products over chunks with their own backward, any device")
+register(
+    "ssd",
+    "native",
+    ssd_native,
+    "plain C on the CPU, computes in float32",
+    missing=missing,
+    refuses=refuses,
+    takes_any_type=True,
+)
 
 register("ssd_step", "reference", ssd_advance, "tensor operations, the definition")
 register("ssd_step", "torch", ssd_advance, "the same tensor operations, any device")
+
+register(
+    "ssd",
+    "triton",
+    triton.lazy("mambattn.ops.ssd_scan.triton_backend", "ssd_triton"),
+    "GPU kernels, matrix products over chunks, sums in float32",
+    missing=triton.missing,
+    refuses=triton.refuses_above(triton.MAX_STATES, "d_state", argument=3),
+    takes_any_type=True,
+)
+register(
+    "ssd_step",
+    "triton",
+    triton.lazy("mambattn.ops.ssd_scan.triton_step", "ssd_step_triton"),
+    "GPU kernel, computes in float32, gives no gradients",
+    missing=triton.missing,
+    refuses=triton.refuses_gradients,
+    takes_any_type=True,
+)

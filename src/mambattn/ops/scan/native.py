@@ -13,6 +13,8 @@ from mambattn.ops._native.library import View, pointer, view
 
 CHUNK = 32
 _ITEMS = 16
+_CHANNELS = 128
+"""Channels that the C code takes through a chunk together."""
 
 
 class Job(ctypes.Structure):
@@ -99,7 +101,7 @@ class _Call:
         batch, seq_len, d_inner = u.shape
         d_group = d_inner // self.n_groups
         self.job = Job(batch, seq_len, self.n_groups, d_group, A.shape[1], CHUNK, dt_softplus=dt_softplus)
-        self.vectors = -(-d_group // lanes)
+        self.channel_parts = -(-d_group // _CHANNELS)
         self._alive: list[Tensor] = []
         for name, x in (("u", u), ("dt", dt), ("z", z), ("B", B.float()), ("C", C.float())):
             self.sequence(name, None if x is None else _dense(x))
@@ -162,7 +164,7 @@ def _forward(
     checkpoints = _floats(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *shape)
     call.pointer("final_state", final_state if want_final_state else None)
     call.pointer("checkpoints", checkpoints if want_checkpoints else None)
-    call.split(batch, -(-call.vectors // 8))
+    call.split(batch, call.channel_parts)
     call.run("mambattn_scan_forward")
     return y, _from_lanes(final_state, call.n_groups, d_inner), checkpoints
 
@@ -203,7 +205,7 @@ def _backward(
     batch, seq_len, d_inner = u.shape
     n_vectors, d_state, lanes = _lane_shape(u, A, n_groups)
     batch_parts = min(batch, _ITEMS)
-    channel_parts = min(-(-call.vectors // 8), -(-_ITEMS // (max(batch_parts, 1) * n_groups)))
+    channel_parts = min(call.channel_parts, -(-_ITEMS // (max(batch_parts, 1) * n_groups)))
     call.split(batch_parts, channel_parts)
     call.sequence("dout", _dense(dout))
     call.pointer("checkpoints", checkpoints)

@@ -13,8 +13,8 @@
 #define BACKWARD_BLOCK 4
 #endif
 
-/* Channel vectors that share one pass over B and C: bounds the scratch of an item. */
-#define GROUP_VECTORS 8
+/* Channel vectors that share one pass over B and C: 128 channels, which bounds the scratch of an item. */
+#define GROUP_VECTORS (128 / LANES)
 
 INLINE int64_t vectors_of(const job *j) { return (j->d_group + LANES - 1) / LANES; }
 

@@ -16,6 +16,7 @@ from mambattn.ops.scan import native
 pytestmark = pytest.mark.skipif(library.missing is not None, reason=f"native: {library.missing}")
 
 OPTIONS = ("D", "z", "dt_bias", "initial_state")
+AUTOCAST = ("u", "dt", "B", "C", "z")
 EPS = torch.finfo(torch.float32).eps
 
 
@@ -141,34 +142,40 @@ def test_nothing_unwritten_is_read(scan, isa, without):
         assert torch.equal(got[name], value), name
 
 
-def op_arguments(scan, without=(), **options):
-    inputs = {name: x.float().requires_grad_() for name, x in scan.make_inputs(2, 35, 6, 3, 2).items()}
+def op_arguments(scan, without, halved):
+    inputs = {name: x.float() for name, x in scan.make_inputs(2, 35, 6, 3, 2).items()}
+    inputs |= {name: inputs[name].bfloat16() for name in halved}
+    inputs = {name: x.requires_grad_() for name, x in inputs.items()}
     order = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state")
     return tuple(None if name in without else inputs[name] for name in order)
 
 
 @pytest.mark.parametrize("without", [(), OPTIONS])
+@pytest.mark.parametrize("halved", [(), AUTOCAST])
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_opcheck(scan, without, is_packed):
+def test_opcheck(scan, without, halved, is_packed):
+    halved = tuple(name for name in halved if name not in without)
     seq_idx = scan.packed(2, 35) if is_packed else None
-    arguments = (*op_arguments(scan, without), seq_idx, True, False, True, True)
+    arguments = (*op_arguments(scan, without, halved), seq_idx, True, False, True, True)
     torch.library.opcheck(torch.ops.mambattn.selective_scan_forward.default, arguments)
-    _, final_state, checkpoints = torch.ops.mambattn.selective_scan_forward(*arguments)
+    y, final_state, checkpoints = torch.ops.mambattn.selective_scan_forward(*arguments)
     detached = tuple(x if x is None else x.detach() for x in arguments[:9])
-    backward = (torch.ones(2, 35, 6), final_state.detach(), checkpoints.detach(), *detached, seq_idx, True, False)
+    backward = (torch.ones_like(y), final_state.detach(), checkpoints.detach(), *detached, seq_idx, True, False)
     torch.library.opcheck(torch.ops.mambattn.selective_scan_backward.default, backward)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
-def test_compiles_to_one_graph(scan):
+@pytest.mark.parametrize("halved", [(), AUTOCAST])
+def test_compiles_to_one_graph(scan, halved):
     torch._dynamo.reset()
-    inputs = scan.make_inputs(2, 35, 6, 3)
+    inputs = {name: x.float() for name, x in scan.make_inputs(2, 35, 6, 3).items()}
+    inputs |= {name: inputs[name].bfloat16() for name in halved}
 
     def loss(u, dt, A, B, C):
         y, state = selective_scan(u, dt, A, B, C, dt_softplus=True, return_final_state=True)
         return y.square().sum() + state.sum()
 
-    given = [inputs[name].float().requires_grad_() for name in ("u", "dt", "A", "B", "C")]
+    given = [inputs[name].requires_grad_() for name in ("u", "dt", "A", "B", "C")]
     want = loss(*given)
     gradients = torch.autograd.grad(want, given)
     got = torch.compile(loss, fullgraph=True, backend="aot_eager")(*given)

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mambattn._errors import BackendUnavailableError, ConfigError, ShapeError
 from mambattn.mixers import MLP, Attention, GlobalLocalAttention, Mamba, Mamba2, local_global_masks, state_tensors
+from mambattn.ops import _dispatch
 
 MIXERS = {
     "mamba": lambda: Mamba(16, d_state=4),
@@ -189,7 +190,8 @@ def test_settings_that_cannot_hold_are_refused(make, message):
 
 
 @pytest.mark.parametrize("mixer", [Mamba, Mamba2, Attention, GlobalLocalAttention])
-def test_the_backend_asked_for_is_the_one_that_runs(mixer):
+def test_the_backend_asked_for_is_the_one_that_runs(mixer, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     x = torch.ones(1, 3, 16)
     with pytest.raises(BackendUnavailableError, match="triton"):
         mixer(16, backend="triton")(x)
@@ -199,6 +201,22 @@ def test_the_backend_asked_for_is_the_one_that_runs(mixer):
     reference = mixer(16, backend="reference")
     torch.manual_seed(0)
     assert torch.allclose(reference(x), mixer(16, backend="torch")(x), atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backend", ["auto", "reference", "torch"])
+@pytest.mark.parametrize(("mixer", "n_ops"), [(Mamba, 4), (Mamba2, 4)])
+def test_the_backend_goes_to_every_op_and_step(mixer, n_ops, backend, monkeypatch):
+    asked = {}
+    choose = _dispatch._choose
+    monkeypatch.setattr(
+        _dispatch, "_choose", lambda op, name, request: asked.update({op: name}) or choose(op, name, request)
+    )
+    mixer = mixer(16, backend=backend)
+    mixer(torch.ones(1, 3, 16))
+    mixer.step(torch.ones(1, 16), mixer.init_state(1))
+    assert len(asked) == n_ops
+    assert set(asked.values()) == {backend}
 
 
 @pytest.mark.parametrize("make", [Attention, GlobalLocalAttention])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mambattn._checks import check_divides
 from mambattn._errors import ConfigError
 from mambattn.mixers.base import AttentionView, Mixer
-from mambattn.nn import rotate
+from mambattn.nn import Linear, rotate
 from mambattn.nn._checks import check_counts, check_dropout, check_one_of
 from mambattn.ops import AttentionState, attention, attention_init_state, attention_step
 from mambattn.ops.attend.reference import attention_weights
@@ -67,8 +67,8 @@ class SelfAttention(Mixer):
         self.n_global = n_global
         self.dropout = dropout
         self.backend = backend
-        self.in_proj = nn.Linear(d_model, (n_heads + 2 * n_kv_heads) * self.d_head, bias=bias)
-        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
+        self.in_proj = Linear(d_model, (n_heads + 2 * n_kv_heads) * self.d_head, bias=bias)
+        self.out_proj = Linear(d_model, d_model, bias=bias)
 
     def _forward(self, x: Tensor) -> Tensor:
         q, k, v = self._project(x)

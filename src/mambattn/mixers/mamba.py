@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from mambattn._errors import ConfigError
 from mambattn.mixers._ssm import check_dt_range, decay_rates, draw_conv, draw_dt_bias, segment_sums
 from mambattn.mixers.base import AttentionView, Mixer
-from mambattn.nn import make_norm
+from mambattn.nn import Linear, make_norm
 from mambattn.nn._checks import check_counts, is_count
 from mambattn.ops import causal_conv1d, causal_conv1d_step, selective_scan, selective_scan_step
 from mambattn.ops.scan.reference import step_size
@@ -129,19 +129,19 @@ class Mamba(Mixer):
         self.d_inner = d_inner
         self.dt_rank = rank
         self.backend = backend
-        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=bias)
+        self.in_proj = Linear(d_model, 2 * d_inner, bias=bias)
         self.conv_weight, self.conv_bias = draw_conv(d_inner, d_conv, conv_bias)
-        self.x_proj = nn.Linear(d_inner, rank + 2 * d_state, bias=False)
+        self.x_proj = Linear(d_inner, rank + 2 * d_state, bias=False)
         self.dt_norm = make_norm("RMSNorm", rank, eps=1e-6) if norm_dt_bc else nn.Identity()
         self.B_norm = make_norm("RMSNorm", d_state, eps=1e-6) if norm_dt_bc else nn.Identity()
         self.C_norm = make_norm("RMSNorm", d_state, eps=1e-6) if norm_dt_bc else nn.Identity()
-        self.dt_proj = nn.Linear(rank, d_inner, bias=False)
+        self.dt_proj = Linear(rank, d_inner, bias=False)
         # Step sizes must differ between tokens by about their own size, whatever the rank.
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         self.dt_bias = draw_dt_bias(d_inner, dt_min, dt_max, dt_init_floor)
         self.A_log = nn.Parameter(torch.arange(1, d_state + 1, dtype=self.dt_bias.dtype).log().repeat(d_inner, 1))
         self.D = nn.Parameter(torch.ones(d_inner))
-        self.out_proj = nn.Linear(d_inner, d_model, bias=bias)
+        self.out_proj = Linear(d_inner, d_model, bias=bias)
         settings: dict[str, Any] = {
             "d_state": d_state,
             "d_conv": d_conv,

@@ -12,7 +12,7 @@ from mambattn._checks import check_divides
 from mambattn._errors import ConfigError
 from mambattn.mixers._ssm import check_dt_range, decay_rates, draw_conv, draw_dt_bias, segment_sums
 from mambattn.mixers.base import AttentionView, Mixer
-from mambattn.nn import RMSNorm
+from mambattn.nn import Linear, RMSNorm
 from mambattn.nn._checks import check_counts
 from mambattn.ops import causal_conv1d, causal_conv1d_step, ssd, ssd_step
 from mambattn.ops.scan.reference import step_size
@@ -142,13 +142,13 @@ Use d_head=12, 16 or 24.
         self.chunk_size = chunk_size
         self.backend = backend
         d_mixed = d_inner + 2 * n_groups * d_state
-        self.in_proj = nn.Linear(d_model, d_inner + d_mixed + n_heads, bias=bias)
+        self.in_proj = Linear(d_model, d_inner + d_mixed + n_heads, bias=bias)
         self.conv_weight, self.conv_bias = draw_conv(d_mixed, d_conv, conv_bias)
         self.dt_bias = draw_dt_bias(n_heads, dt_min, dt_max, dt_init_floor)
         self.A_log = nn.Parameter(torch.empty(n_heads).uniform_(low, high).log())
         self.D = nn.Parameter(torch.ones(n_heads))
         self.norm = RMSNorm(d_inner, eps=_EPS)
-        self.out_proj = nn.Linear(d_inner, d_model, bias=bias)
+        self.out_proj = Linear(d_inner, d_model, bias=bias)
 
     def _forward(self, x: Tensor) -> Tensor:
         z, values, B, C, dt = self._scan_inputs(x)

@@ -1,5 +1,6 @@
-"""Small layers without a token mixer in them: norms, the gated MLP, rotary positions and pooling."""
+"""Small layers without a token mixer in them: linear maps, norms, the gated MLP, rotary positions and pooling."""
 
+from mambattn.nn.maps import Linear, linear
 from mambattn.nn.mlp import GatedMLP
 from mambattn.nn.norms import NORMS, RMSNorm, make_norm
 from mambattn.nn.pooling import POOLING_METHODS, AttentionPooling, make_pooling
@@ -10,7 +11,9 @@ __all__ = [
     "POOLING_METHODS",
     "AttentionPooling",
     "GatedMLP",
+    "Linear",
     "RMSNorm",
+    "linear",
     "make_norm",
     "make_pooling",
     "rotate",

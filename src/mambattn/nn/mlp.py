@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambattn.nn.maps import Linear
+
 __all__ = ["GatedMLP"]
 
 
@@ -31,8 +33,8 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.d_model = d_model
         self.d_hidden = d_hidden
-        self.in_proj = nn.Linear(d_model, 2 * d_hidden, bias=bias)
-        self.out_proj = nn.Linear(d_hidden, d_model, bias=bias)
+        self.in_proj = Linear(d_model, 2 * d_hidden, bias=bias)
+        self.out_proj = Linear(d_hidden, d_model, bias=bias)
 
     def hidden(self, x: Tensor) -> Tensor:
         """Return what the last map reads.

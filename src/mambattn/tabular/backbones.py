@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mambattn.configs import FTTransformerConfig, MambAttentionConfig, MambularConfig
-from mambattn.nn import make_norm, make_pooling
+from mambattn.nn import Linear, make_norm, make_pooling
 from mambattn.stack import Stack
 
 __all__ = ["MLPBackbone", "ResNetBackbone", "TokenBackbone", "TokenModelConfig"]
@@ -124,14 +124,14 @@ class ResNetBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.d_out = d_hidden
-        self.in_proj = nn.Linear(d_in, d_hidden)
+        self.in_proj = Linear(d_in, d_hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 make_norm(norm, d_hidden),
-                nn.Linear(d_hidden, d_hidden),
+                Linear(d_hidden, d_hidden),
                 nn.ReLU(),
                 nn.Dropout(dropout),
-                nn.Linear(d_hidden, d_hidden),
+                Linear(d_hidden, d_hidden),
                 nn.Dropout(dropout),
             )
             for _ in range(n_layers)
@@ -181,7 +181,7 @@ class MLPBackbone(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for size in layer_sizes:
-            layers += [nn.Linear(d_in, size), make_norm(norm, size), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [Linear(d_in, size), make_norm(norm, size), nn.ReLU(), nn.Dropout(dropout)]
             d_in = size
         self.d_out = d_in
         self.layers = nn.Sequential(*layers)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mambattn.nn import Linear
+
 __all__ = ["Head"]
 
 
@@ -41,9 +43,9 @@ class Head(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for size in layer_sizes:
-            layers += [nn.Dropout(dropout), nn.Linear(d_in, size), nn.ReLU()]
+            layers += [nn.Dropout(dropout), Linear(d_in, size), nn.ReLU()]
             d_in = size
-        self.layers = nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(d_in, n_outputs))
+        self.layers = nn.Sequential(*layers, nn.Dropout(dropout), Linear(d_in, n_outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the outputs.

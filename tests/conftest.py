@@ -10,6 +10,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    # The GPU kernels run in triton's interpreter, which is chosen before triton is imported for the first time.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell starts its background jobs with Ctrl-C ignored, and that is inherited; the tests of Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,39 @@
 """Inputs of the scan tests, and one run with all outputs and gradients by name, as the fixture `scan`."""
 
+import importlib.util
 from collections.abc import Collection
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from mambattn.ops import selective_scan
 from mambattn.ops._native import library
+
+if importlib.util.find_spec("triton") is not None:
+    # Two things that triton's interpreter lacks.
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    _patch_tensor = interpreter._patch_lang_tensor
+    _dot = interpreter.InterpreterBuilder.create_dot
+
+    def _patch_tensor_and_index(tensor, scope):
+        """Let a number bound a loop: NumPy 2.4 turns no array of one element into one any more."""
+        _patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    def _dot_of_numbers(self, a, b, d, *options):
+        """Multiply bfloat16 matrices: the interpreter holds them as the integers of their bits, and multiplies those."""
+        if a.dtype == tl.bfloat16:
+            wide = (interpreter._convert_float(x.data, tl.bfloat16, tl.float32, None) for x in (a, b))
+            a, b = (interpreter.TensorHandle(data.view(np.float32), tl.float32) for data in wide)
+        return _dot(self, a, b, d, *options)
+
+    interpreter._patch_lang_tensor = _patch_tensor_and_index
+    interpreter.InterpreterBuilder.create_dot = _dot_of_numbers
 
 
 def make_inputs(
@@ -82,3 +107,11 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         pytest.skip(f"this processor or this build has no {request.param}")
     monkeypatch.setattr(library, "_loaded", loaded)
     return request.param
+
+
+@pytest.fixture
+def poisoned_memory():
+    """Fill memory that nothing was written to with NaN, as torch does in its deterministic mode."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -10,7 +10,7 @@ import torch
 
 from mambattn.ops._dispatch import Request
 
-__all__ = ["MAX_STATES", "lazy", "missing", "refuses", "refuses_gradients"]
+__all__ = ["MAX_STATES", "lazy", "missing", "refuses", "refuses_above", "refuses_gradients"]
 
 MAX_STATES = 256
 
@@ -71,6 +71,34 @@ def refuses_gradients(request: Request) -> str | None:
     if request.differentiable:
         return "it computes no gradients, however an input requires one; call it under torch.no_grad()"
     return refuses(request)
+
+
+def refuses_above(limit: int, name: str, argument: int) -> Callable[[Request], str | None]:
+    """Give a function like `refuses` for kernels that hold a whole axis at once.
+
+    Parameters
+    ----------
+    limit : int
+        The largest size served.
+    name : str
+        Name of the axis, which is the last one of a tensor.
+    argument : int
+        Position of the tensor in the request.
+
+    Returns
+    -------
+    callable
+        Maps a `Request` to the reason, or to None.
+    """
+
+    def refuses_request(request: Request) -> str | None:
+        tensor = request.tensors[argument]
+        assert tensor is not None
+        if tensor.shape[-1] > limit:
+            return f"it serves {name} up to {limit}, however {name}={tensor.shape[-1]}"
+        return refuses(request)
+
+    return refuses_request
 
 
 def lazy(module: str, function: str) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """The short causal convolution, one filter a channel."""
 
 from mambattn.ops._dispatch import register
+from mambattn.ops._triton import serves as triton
 from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
 from mambattn.ops.conv.reference import causal_conv1d_reference, conv_advance
 from mambattn.ops.conv.vectorised import causal_conv1d_torch
@@ -12,3 +13,22 @@ register("causal_conv1d", "torch", causal_conv1d_torch, "sums of shifted product
 
 register("causal_conv1d_step", "reference", conv_advance, "tensor operations, the definition")
 register("causal_conv1d_step", "torch", conv_advance, "the same tensor operations, any device")
+
+register(
+    "causal_conv1d",
+    "triton",
+    triton.lazy("mambattn.ops.conv.triton_backend", "causal_conv1d_triton"),
+    "GPU kernels, compute in float32",
+    missing=triton.missing,
+    refuses=triton.refuses_above(8, "d_conv", argument=1),
+    takes_any_type=True,
+)
+register(
+    "causal_conv1d_step",
+    "triton",
+    triton.lazy("mambattn.ops.conv.triton_backend", "causal_conv1d_step_triton"),
+    "GPU kernel, computes in float32, gives no gradients",
+    missing=triton.missing,
+    refuses=triton.refuses_gradients,
+    takes_any_type=True,
+)

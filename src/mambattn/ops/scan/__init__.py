@@ -46,3 +46,12 @@ register(
     refuses=refuses_gradients,
     takes_any_type=True,
 )
+register(
+    "selective_scan_step",
+    "triton",
+    triton.lazy("mambattn.ops.scan.triton_step", "selective_scan_step_triton"),
+    "GPU kernel, computes in float32, gives no gradients",
+    missing=triton.missing,
+    refuses=triton.refuses_gradients,
+    takes_any_type=True,
+)

@@ -1,0 +1,351 @@
+"""GPU kernels of `ssd`; README.md has the derivation and says why the work is cut as it is.
+
+A program owns one head of one row, or a part of its channels. Tokens are taken Q at a time by matrix products, in the
+type DOT and with sums in float32; j is the token that writes, i the one that reads. Every state is (channel, state).
+"""
+
+# pyright: reportGeneralTypeIssues=false
+# A call of a kernel's part looks to it like one from outside, which never returns.
+
+import triton
+import triton.language as tl
+
+from mambattn.ops._triton.functions import LOG2_E, sigmoid, softplus
+
+
+@triton.jit
+def _token_steps(dt_p, dt_t, bias, A, tokens, seq_len, SOFTPLUS: tl.constexpr, EXACT: tl.constexpr):
+    """Give a chunk's raw step sizes, its step sizes, and the running sum of its decays' log2 as a high and a low part.
+
+    Differences of two running sums lose the digits that the sums have in common. In float64 they have enough of them;
+    what float32 cannot hold of a sum is its low part. It is left out where products are in half precision.
+    """
+    inside = tokens < seq_len
+    raw = tl.load(dt_p + tokens.to(tl.int64) * dt_t, mask=inside, other=0.0).to(tl.float32) + bias
+    dt = raw
+    if SOFTPLUS:
+        dt = softplus(raw)
+    # A token beyond the end neither decays the state nor writes to it.
+    dt = tl.where(inside, dt, 0.0)
+    if EXACT:
+        decay = tl.maximum(dt.to(tl.float64) * A * LOG2_E, -1e4)  # 2^-1e4 is 0, and sums of such stay finite
+        total = tl.cumsum(decay, 0)
+        high = total.to(tl.float32)
+        low = (total - high.to(tl.float64)).to(tl.float32)
+    else:
+        high = tl.cumsum(tl.maximum(dt * (A * LOG2_E), -1e4), 0)
+        low = high
+    return raw, dt, high, low
+
+
+@triton.jit
+def _at_end(x, offsets, Q: tl.constexpr):
+    return tl.sum(tl.where(offsets == Q - 1, x, 0.0), 0)
+
+
+@triton.jit
+def _outer_decays(high, low, run_p, offsets, start, seq_len, Q: tl.constexpr, EXACT: tl.constexpr):
+    """Give what survives from the state entering to each token, from each token to the end, and across the chunk."""
+    from_start = tl.exp2(high)
+    end = _at_end(high, offsets, Q)
+    across = tl.exp2(end)
+    rest = end - high
+    if EXACT:
+        rest += _at_end(low, offsets, Q) - low
+    to_end = tl.exp2(rest)
+    if run_p is not None:
+        run = tl.load(run_p + tl.minimum(start + offsets, seq_len - 1))
+        before = tl.load(run_p + tl.maximum(start - 1, 0))
+        last = tl.load(run_p + tl.minimum(start + Q, seq_len) - 1)
+        from_start = tl.where(run == before, from_start, 0.0)
+        to_end = tl.where(run == last, to_end, 0.0)
+        across = tl.where(before == last, across, 0.0)
+    return from_start, to_end, across
+
+
+@triton.jit
+def _rows(p, tokens, stride, columns, n_tokens, n_columns, DOT: tl.constexpr):
+    """Load a tile (token, column), with zeros where there is nothing."""
+    inside = (tokens < n_tokens)[:, None] & (columns < n_columns)[None, :]
+    return tl.load(p + tokens.to(tl.int64)[:, None] * stride + columns[None, :], mask=inside, other=0.0).to(DOT)
+
+
+@triton.jit
+def _state_at(index, n_heads, head, d_head, d_state, channels, states):
+    """Give where the states of a head lie in (…, n_heads, d_head, d_state), and which of them exist."""
+    rows = (index * n_heads + head) * d_head + channels
+    inside = (channels < d_head)[:, None] & (states < d_state)[None, :]
+    return rows[:, None] * d_state + states[None, :], inside
+
+
+@triton.jit
+def _locate(n_parts, n_heads, n_segments):
+    """Give the part of the channels, head, segment and row of this program; neighbours share B and C."""
+    pid = tl.program_id(0)
+    part = pid % n_parts
+    head = pid // n_parts % n_heads
+    segment = pid // (n_parts * n_heads) % n_segments
+    row = (pid // (n_parts * n_heads * n_segments)).to(tl.int64)
+    return part, head, segment, row
+
+
+@triton.jit
+def forward(
+    x_p, dt_p, A_p, B_p, C_p, D_p, z_p, bias_p, entering_p, run_p, y_p, final_p,
+    x_b, x_t, x_h, dt_b, dt_t, dt_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d, z_b, z_t, z_h,
+    seq_len, segment_len, n_segments, n_heads, heads_a_group, d_head, d_state, n_parts,
+    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
+    SOFTPLUS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Go through the chunks of a segment, first to last, with the state in registers."""
+    EXACT: tl.constexpr = PRECISION == "tf32x3"
+    part, head, segment, row = _locate(n_parts, n_heads, n_segments)
+    group = head // heads_a_group
+    channels, states, offsets = part * P + tl.arange(0, P), tl.arange(0, N), tl.arange(0, Q)
+    in_head = channels < d_head
+    x_p += row * x_b + head * x_h
+    dt_p += row * dt_b + head * dt_h
+    B_p += row * B_b + group * B_g
+    C_p += row * C_b + group * C_g
+    y_p += (row * seq_len * n_heads + head) * d_head
+    if run_p is not None:
+        run_p += row * seq_len
+    A = tl.load(A_p + head)
+    bias = 0.0
+    if bias_p is not None:
+        bias = tl.load(bias_p + head)
+    state = tl.zeros([P, N], tl.float32)
+    at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
+    if entering_p is not None:
+        state = tl.load(entering_p + at, mask=is_state, other=0.0)
+    last = tl.minimum((segment + 1) * segment_len, seq_len)
+    for start in tl.range(segment * segment_len, last, Q, num_stages=STAGES):
+        tokens = start + offsets
+        x = _rows(x_p, tokens, x_t, channels, seq_len, d_head, DOT)
+        B = _rows(B_p, tokens, B_t, states, seq_len, d_state, DOT)
+        C = _rows(C_p, tokens, C_t, states, seq_len, d_state, DOT)
+        _, dt, high, low = _token_steps(dt_p, dt_t, bias, A, tokens, seq_len, SOFTPLUS, EXACT)
+        from_start, to_end, across = _outer_decays(high, low, run_p, offsets, start, seq_len, Q, EXACT)
+        # (i, j). What is masked is masked before the exponential, which the other half would overflow.
+        segments = high[:, None] - high[None, :]
+        if EXACT:
+            segments += low[:, None] - low[None, :]
+        reads = offsets[:, None] >= offsets[None, :]
+        if run_p is not None:
+            run = tl.load(run_p + tl.minimum(tokens, seq_len - 1))
+            reads = reads & (run[:, None] == run[None, :])
+        within = tl.exp2(tl.where(reads, segments, float("-inf"))) * dt[None, :]
+        scores = tl.dot(C, tl.trans(B), input_precision=PRECISION) * within
+        y = tl.dot(C, tl.trans(state.to(DOT)), input_precision=PRECISION) * from_start[:, None]
+        y = tl.dot(scores.to(DOT), x, acc=y, input_precision=PRECISION)
+        if D_p is not None:
+            D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
+            y += x.to(tl.float32) * D[None, :]
+        inside = (tokens < seq_len)[:, None] & in_head[None, :]
+        if z_p is not None:
+            z = _rows(z_p + row * z_b + head * z_h, tokens, z_t, channels, seq_len, d_head, tl.float32)
+            y *= z * sigmoid(z)
+        tl.store(y_p + tokens.to(tl.int64)[:, None] * (n_heads * d_head) + channels[None, :], y, mask=inside)
+        written = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
+        state = tl.dot(tl.trans(written), B, acc=state * across, input_precision=PRECISION)
+    if final_p is not None:
+        at, is_state = _state_at(row, n_heads, head, d_head, d_state, channels, states)
+        tl.store(final_p + at, state, mask=is_state & (last == seq_len))
+
+
+@triton.jit
+def sweep(
+    value_p, dt_p, A_p, key_p, bias_p, entering_p, run_p, leaving_p, kept_p, chunks_p,
+    value_b, value_t, value_h, dt_b, dt_t, dt_h, key_b, key_t, key_g,
+    seq_len, segment_len, n_segments, n_heads, heads_a_group, d_head, d_state, n_parts,
+    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, REVERSE: tl.constexpr,
+    SOFTPLUS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Carry a state over a segment: values x and keys B give states; dy and C, last to first, give their gradients.
+
+    It leaves the state after the segment and what survives of the one that entered, or the state that each chunk meets.
+    """
+    EXACT: tl.constexpr = PRECISION == "tf32x3"
+    part, head, segment, row = _locate(n_parts, n_heads, n_segments)
+    group = head // heads_a_group
+    channels, states, offsets = part * P + tl.arange(0, P), tl.arange(0, N), tl.arange(0, Q)
+    value_p += row * value_b + head * value_h
+    dt_p += row * dt_b + head * dt_h
+    key_p += row * key_b + group * key_g
+    if run_p is not None:
+        run_p += row * seq_len
+    A = tl.load(A_p + head)
+    bias = 0.0
+    if bias_p is not None:
+        bias = tl.load(bias_p + head)
+    state = tl.zeros([P, N], tl.float32)
+    at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
+    if entering_p is not None:
+        state = tl.load(entering_p + at, mask=is_state, other=0.0)
+    kept = 1.0
+    first = segment * segment_len // Q
+    n_chunks = tl.cdiv(tl.minimum(segment_len, seq_len - segment * segment_len), Q)
+    for index in tl.range(n_chunks, num_stages=STAGES):
+        chunk = first + index
+        if REVERSE:
+            chunk = first + n_chunks - 1 - index
+        tokens = chunk * Q + offsets
+        value = _rows(value_p, tokens, value_t, channels, seq_len, d_head, DOT)
+        key = _rows(key_p, tokens, key_t, states, seq_len, d_state, DOT)
+        _, dt, high, low = _token_steps(dt_p, dt_t, bias, A, tokens, seq_len, SOFTPLUS, EXACT)
+        from_start, to_end, across = _outer_decays(high, low, run_p, offsets, chunk * Q, seq_len, Q, EXACT)
+        if chunks_p is not None:
+            chunk_at, _ = _state_at(row * tl.cdiv(seq_len, Q) + chunk, n_heads, head, d_head, d_state, channels, states)
+            tl.store(chunks_p + chunk_at, state, mask=is_state)
+        weight = dt * to_end
+        if REVERSE:
+            weight = from_start
+        value = (value.to(tl.float32) * weight[:, None]).to(DOT)
+        state = tl.dot(tl.trans(value), key, acc=state * across, input_precision=PRECISION)
+        kept *= across
+    if leaving_p is not None:
+        tl.store(leaving_p + at, state, mask=is_state)
+    if kept_p is not None:
+        tl.store(kept_p + (row * n_segments + segment) * n_heads + head, kept)
+
+
+@triton.jit
+def join_segments(states_p, kept_p, initial_p, n_segments, n_heads, d_all, REVERSE: tl.constexpr, BLOCK: tl.constexpr):
+    """Turn the states that leave each segment when none enters into those that enter, in place."""
+    n_blocks = tl.cdiv(d_all, BLOCK)
+    pid = tl.program_id(0)
+    element = pid % n_blocks * BLOCK + tl.arange(0, BLOCK)
+    head = pid // n_blocks % n_heads
+    row = (pid // (n_blocks * n_heads)).to(tl.int64)
+    inside = element < d_all
+    state = tl.zeros([BLOCK], tl.float32)
+    if initial_p is not None:
+        state = tl.load(initial_p + (row * n_heads + head) * d_all + element, mask=inside, other=0.0)
+    for index in range(n_segments):
+        segment = index
+        if REVERSE:
+            segment = n_segments - 1 - index
+        at = (row * n_segments + segment) * n_heads + head
+        own = tl.load(states_p + at * d_all + element, mask=inside, other=0.0)
+        tl.store(states_p + at * d_all + element, state, mask=inside)
+        state = tl.load(kept_p + at) * state + own
+
+
+@triton.jit
+def gradients(
+    x_p, dy_p, dt_p, A_p, B_p, C_p, D_p, bias_p, run_p, states_p, d_states_p,
+    dx_p, ddt_p, dA_p, dB_p, dC_p, dD_p, dbias_p,
+    x_b, x_t, x_h, dy_b, dy_t, dy_h, dt_b, dt_t, dt_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d,
+    batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
+    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
+    SOFTPLUS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Give the gradients of one chunk, head by head (or part by part of a head) for a block of a group's heads.
+
+    dB and dC gather over the block, and what a head adds through the chunk's own tokens is gathered as (j, i) first.
+    """
+    EXACT: tl.constexpr = PRECISION == "tf32x3"
+    n_chunks = tl.cdiv(seq_len, Q)
+    n_groups = n_heads // heads_a_group
+    pid = tl.program_id(0)
+    block = pid % n_blocks
+    group = pid // n_blocks % n_groups
+    chunk = pid // (n_blocks * n_groups) % n_chunks
+    row = (pid // (n_blocks * n_groups * n_chunks)).to(tl.int64)
+    start = chunk * Q
+    states, offsets = tl.arange(0, N), tl.arange(0, Q)
+    tokens = start + offsets
+    is_token = tokens < seq_len
+    if run_p is not None:
+        run_p += row * seq_len
+    B = _rows(B_p + row * B_b + group * B_g, tokens, B_t, states, seq_len, d_state, DOT)
+    C = _rows(C_p + row * C_b + group * C_g, tokens, C_t, states, seq_len, d_state, DOT)
+    products = tl.dot(B, tl.trans(C), input_precision=PRECISION)
+    own_products = tl.sum(tl.where(offsets[:, None] == offsets[None, :], products, 0.0), 1)
+    reads = offsets[:, None] <= offsets[None, :]
+    if run_p is not None:
+        run = tl.load(run_p + tl.minimum(tokens, seq_len - 1))
+        reads = reads & (run[:, None] == run[None, :])
+    d_products = tl.zeros([Q, Q], tl.float32)
+    dB = tl.zeros([Q, N], tl.float32)
+    dC = tl.zeros([Q, N], tl.float32)
+    first = block * heads_a_block
+    for index in range(first, tl.minimum(first + heads_a_block, heads_a_group * n_parts)):
+        head = group * heads_a_group + index // n_parts
+        part = index % n_parts
+        channels = part * P + tl.arange(0, P)
+        in_head = channels < d_head
+        A = tl.load(A_p + head)
+        bias = 0.0
+        if bias_p is not None:
+            bias = tl.load(bias_p + head)
+        raw, dt, high, low = _token_steps(
+            dt_p + row * dt_b + head * dt_h, dt_t, bias, A, tokens, seq_len, SOFTPLUS, EXACT
+        )
+        from_start, to_end, across = _outer_decays(high, low, run_p, offsets, start, seq_len, Q, EXACT)
+        segments = high[None, :] - high[:, None]
+        if EXACT:
+            segments += low[None, :] - low[:, None]
+        within = tl.exp2(tl.where(reads, segments, float("-inf")))
+        x = _rows(x_p + row * x_b + head * x_h, tokens, x_t, channels, seq_len, d_head, DOT)
+        dy = _rows(dy_p + row * dy_b + head * dy_h, tokens, dy_t, channels, seq_len, d_head, DOT)
+        at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
+        state = tl.load(states_p + at, mask=is_state, other=0.0)
+        d_state_after = tl.load(d_states_p + at, mask=is_state, other=0.0)
+
+        # Through the chunk's own tokens.
+        pairs = tl.dot(x, tl.trans(dy), input_precision=PRECISION) * within
+        d_products += pairs * dt[:, None]
+        strict = tl.where(offsets[:, None] < offsets[None, :], pairs * products, 0.0)
+        later = tl.sum(strict, 1)
+        d_written = tl.dot((products * within).to(DOT), dy, input_precision=PRECISION)
+        own = x.to(tl.float32) * dy.to(tl.float32)
+        d_dt = later + own_products * tl.sum(own, 1)
+
+        # Through the state that leaves.
+        d_kept = tl.dot(B, tl.trans(d_state_after), input_precision=PRECISION) * to_end[:, None]
+        d_written += d_kept
+        kept = tl.sum(d_kept * x.to(tl.float32), 1)
+        d_dt += kept
+        kept *= dt
+        dB += tl.dot(x, d_state_after, input_precision=PRECISION) * (dt * to_end)[:, None]
+
+        # Through the state that entered.
+        d_read = tl.dot(dy, state, input_precision=PRECISION) * from_start[:, None]
+        dC += d_read
+        carried = tl.sum(d_read * C.to(tl.float32), 1)
+        whole = tl.sum(state.to(tl.float32) * d_state_after.to(tl.float32)) * across
+
+        # A token's decay acts on all that was written before it and is read by it or later: on pairs j < k ≤ i.
+        if EXACT:
+            crossing = tl.cumsum(strict * dt[:, None], 1, reverse=True)
+            d_decay = whole + tl.sum(tl.where(offsets[:, None] < offsets[None, :], crossing, 0.0), 0)
+            d_decay += tl.cumsum(carried, 0, reverse=True) + (tl.cumsum(kept, 0) - kept)
+        else:
+            # One running sum in place of one for each j, which takes back what it added: good for half precision.
+            d_change = kept + dt * later - tl.sum(strict * dt[:, None], 0) - carried
+            d_decay = whole + tl.sum(carried, 0) + (tl.cumsum(d_change, 0) - d_change)
+        d_dt += d_decay * A
+        if SOFTPLUS:
+            d_dt *= sigmoid(raw)
+        d_dt = tl.where(is_token, d_dt, 0.0)
+        token_at = (row * seq_len + tokens) * n_heads + head
+        tl.store(ddt_p + part * (batch * seq_len * n_heads).to(tl.int64) + token_at, d_dt, mask=is_token)
+        dx = d_written * dt[:, None]
+        if D_p is not None:
+            D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
+            dx += dy.to(tl.float32) * D[None, :]
+        inside = is_token[:, None] & in_head[None, :]
+        tl.store(dx_p + token_at[:, None] * d_head + channels[None, :], dx, mask=inside)
+        sums_at = (row * n_chunks + chunk) * n_heads + head
+        part_at = sums_at * n_parts + part
+        tl.store(dA_p + part_at, tl.sum(d_decay * dt, 0))
+        tl.store(dbias_p + part_at, tl.sum(d_dt, 0))
+        if D_p is not None:
+            tl.store(dD_p + sums_at * d_head + channels, tl.sum(own, 0), mask=in_head)
+    dB = tl.dot(d_products.to(DOT), C, acc=dB, input_precision=PRECISION)
+    dC = tl.dot(tl.trans(d_products).to(DOT), B, acc=dC, input_precision=PRECISION)
+    keys_at = ((block * batch + row) * seq_len + tokens) * n_groups + group
+    inside = is_token[:, None] & (states < d_state)[None, :]
+    tl.store(dB_p + keys_at[:, None] * d_state + states[None, :], dB, mask=inside)
+    tl.store(dC_p + keys_at[:, None] * d_state + states[None, :], dC, mask=inside)

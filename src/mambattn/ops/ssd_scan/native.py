@@ -11,8 +11,8 @@ from torch.nn.functional import pad
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
 
-CHUNK = 32
-_ITEMS = 8
+CHUNK = 64
+_ITEMS = 4
 """Parts that the work is cut into at least, if it has as many: for as many threads."""
 _VECTORS = 8
 """Channel vectors of a block of heads: more share the sums over channels, until the block leaves the cache."""

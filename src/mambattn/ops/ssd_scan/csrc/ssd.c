@@ -69,27 +69,27 @@ static void open_tokens(const job *j, token *at, int64_t b, const block *k, int6
     }
 }
 
-/* Give each channel of a block what its head has: `room` is a row of channels, padded with zeros. */
-static const vec *spread(const job *j, const block *k, vec of_heads, vec *room) {
-    float *row = (float *)room;
-    for (int64_t h = 0; h < k->count; h++, row += j->d_head) {
-        const float one = of_heads[h];
-        for (int64_t i = 0; i < j->d_head; i++) row[i] = one;
-    }
-    return room;
+/* Give each channel of a row what its head has. */
+INLINE void spread(const job *j, const block *k, vec of_heads, vec *row) {
+    float *to = (float *)row;
+    for (int64_t h = 0; h < k->count; h++, to += j->d_head)
+        for (int64_t i = 0; i < j->d_head; i += LANES) store(to + i, splat(of_heads[h]), min64(LANES, j->d_head - i));
 }
 
-/* The sum over each head's channels of a row, a lane for each head. */
-static vec gather(const job *j, const block *k, const vec *row) {
-    const float *p = (const float *)row;
-    vec sums = {0};
-    for (int64_t h = 0; h < k->count; h++, p += j->d_head) {
-        vec sum = {0};
-        for (int64_t i = 0; i < j->d_head; i += LANES) sum += load(p + i, min64(LANES, j->d_head - i));
-        for (int n = LANES; n > 1; n /= 2) sum = add_pairs(sum, sum);
-        sums[h] = sum[0];
+/* The sums over each head's channels of two rows, a lane for each head. */
+INLINE void gather(const job *j, const block *k, const vec *row_a, const vec *row_b, vec *sums_a, vec *sums_b) {
+    const float *a = (const float *)row_a, *b = (const float *)row_b;
+    *sums_a = *sums_b = splat(0.0f);
+    for (int64_t h = 0; h < k->count; h++, a += j->d_head, b += j->d_head) {
+        vec sum_a = {0}, sum_b = {0};
+        for (int64_t i = 0; i < j->d_head; i += LANES) {
+            const int64_t count = min64(LANES, j->d_head - i);
+            sum_a += load(a + i, count), sum_b += load(b + i, count);
+        }
+        vec both = add_pairs(sum_a, sum_b);
+        for (int n = LANES; n > 2; n /= 2) both = add_pairs(both, both);
+        (*sums_a)[h] = both[0], (*sums_b)[h] = both[1];
     }
-    return sums;
 }
 
 /* ---- states ------------------------------------------------------------------------------------------------------- */
@@ -123,10 +123,10 @@ static vec *checkpoint(const job *j, int64_t b, const block *k, int64_t c) {
     return (vec *)j->checkpoints + ((b * chunks + c - 1) * blocks + k->index) * vectors_of(j) * j->d_state;
 }
 
-/* What a chunk works on. Rows are (vectors, chunk): the tokens of a vector lie side by side. */
+/* What a chunk works on. A row is what the vectors of a block have at one token; there are `chunk` of each kind. */
 typedef struct {
     token *at;                 /* (chunk) */
-    vec *room, *more;          /* (vectors): rows of channels of one token */
+    vec *sums;                 /* one row, for sums over the tokens */
     vec *keep, *decay;         /* rows: of the heads' fresh tokens, and of all */
     vec *written, *y;          /* rows: dt x / decay, and C h / decay */
     vec *h;                    /* (vectors, d_state) */
@@ -143,8 +143,7 @@ static int64_t place(workspace *w, const job *j, vec *p, const int backward) {
     vec *start = p;
 #define PLACE(field, size) w->field = p, p += (size)
     w->at = (token *)p, p += j->chunk * (int64_t)((sizeof(token) + sizeof(vec) - 1) / sizeof(vec));
-    PLACE(room, V), PLACE(more, V);
-    PLACE(keep, row), PLACE(decay, row), PLACE(written, row), PLACE(y, row), PLACE(h, V * j->d_state);
+    PLACE(sums, V), PLACE(keep, row), PLACE(decay, row), PLACE(written, row), PLACE(y, row), PLACE(h, V * j->d_state);
     if (backward) {
         PLACE(read, row), PLACE(dy, row), PLACE(dz, row), PLACE(scale, row), PLACE(dw, row), PLACE(dl, row);
         PLACE(g, V * j->d_state), PLACE(before, j->chunk * tile);
@@ -154,30 +153,44 @@ static int64_t place(workspace *w, const job *j, vec *p, const int backward) {
     return p - start;
 }
 
-/* Fill the rows `decay`, `keep` and, with a copy in `scale` if there is one, `written` of a chunk. */
-static void open_rows(const job *j, const workspace *w, int64_t b, const block *k, int64_t t0, int64_t steps,
-                      vec *scale) {
-    const int64_t V = k->vectors;
-    for (int64_t t = 0; t < steps; t++) {
+/* Ask for a block's channels of a token before they are needed. The rows of a block lie far apart, in pages of their own,
+ * where the processor does not guess what comes next. */
+INLINE void fetch(const job *j, view v, int64_t b, int64_t t, const block *k) {
+    if (!v.data || t < 0 || t >= j->seq_len) return;
+    const int64_t size = v.type == FLOAT32 ? 4 : 2;
+    const char *row = row_at(v, b, t, 0) + k->channel * size;
+    for (int64_t i = 0; i < k->channels * size; i += 64) __builtin_prefetch(row + i);
+}
+
+/* Fill the rows `decay`, `keep`, `written` and, for the backward, `scale` of a chunk. */
+INLINE void open_rows(const job *j, const workspace *w, int64_t b, const block *k, int64_t t0, int64_t steps,
+                      const int backward) {
+    for (int64_t t = 0, i = 0; t < steps; t++, i += k->vectors) {
         const token *s = w->at + t;
         const char *input = row_at(j->x, b, t0 + t, 0);
-        const vec *row = spread(j, k, s->dt * s->inverse, w->room);
-        for (int64_t v = 0, i = t; v < V; v++, i += j->chunk) {
-            const int64_t count = lanes_at(k, v);
-            w->written[i] = row[v] * load_as(j->x.type, input, k->channel + v * LANES, count);
-            if (scale) scale[i] = row[v];
-        }
-        spread(j, k, s->decay, w->room);
-        for (int64_t v = 0, i = t; v < V; v++, i += j->chunk) w->decay[i] = w->room[v];
-        if (!s->fresh) continue;
-        spread(j, k, s->keep, w->room);
-        for (int64_t v = 0, i = t; v < V; v++, i += j->chunk) w->keep[i] = w->room[v];
+        const int64_t later = t0 + t + (backward ? -j->chunk : j->chunk);
+        fetch(j, j->x, b, later, k), fetch(j, j->z, b, later, k);
+        fetch(j, backward ? j->dx : j->y, b, t0 + t, k);
+        if (backward) fetch(j, j->dout, b, later, k);
+        vec *scale = (backward ? w->scale : w->written) + i;
+        spread(j, k, s->dt * s->inverse, scale);
+        for (int64_t v = 0; v < k->vectors; v++)
+            w->written[i + v] = scale[v] * load_as(j->x.type, input, k->channel + v * LANES, lanes_at(k, v));
+        spread(j, k, s->decay, w->decay + i);
+        if (s->fresh) spread(j, k, s->keep, w->keep + i);
     }
+}
+
+/* Let the lanes that pad the rows to come be zero. */
+INLINE void clear_padding(const workspace *w, const block *k, int64_t chunk, const int backward) {
+    if (k->channels % LANES == 0) return;
+    vec *rows[] = {w->keep, w->decay, w->written, backward ? w->scale : w->keep};
+    for (int i = 0; i < 4; i++) memset(rows[i], 0, chunk * k->vectors * sizeof(vec));
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------------------ */
 
-/* Take a tile through a chunk, adding its share to y. Rows are `row` apart from vector to vector. */
+/* Take a tile through a chunk, adding its share to y. Rows are `row` vectors apart. */
 INLINE void forward_tile(const int states, const int vectors, int64_t steps, int64_t row, const token *at, const vec *keep,
                          const vec *written, vec *y, const vec *decay, vec *h, int64_t d_state, const float *B,
                          int64_t B_step, const float *C, int64_t C_step) {
@@ -187,29 +200,29 @@ INLINE void forward_tile(const int states, const int vectors, int64_t steps, int
     for (int64_t t = 0; t < steps; t++, B += B_step, C += C_step) {
         if (at[t].fresh) {
             UNROLL for (int n = 0; n < states; n++)
-                UNROLL for (int v = 0; v < vectors; v++) s[n][v] *= keep[v * row + t];
+                UNROLL for (int v = 0; v < vectors; v++) s[n][v] *= keep[t * row + v];
         }
         vec w[FORWARD_VECTORS], sum[FORWARD_VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++) w[v] = written[v * row + t], sum[v] = y[v * row + t];
+        UNROLL for (int v = 0; v < vectors; v++) w[v] = written[t * row + v], sum[v] = y[t * row + v];
         UNROLL for (int n = 0; n < states; n++)
             UNROLL for (int v = 0; v < vectors; v++) {
                 s[n][v] += w[v] * B[n];
                 sum[v] += s[n][v] * C[n];
             }
-        UNROLL for (int v = 0; v < vectors; v++) y[v * row + t] = sum[v];
+        UNROLL for (int v = 0; v < vectors; v++) y[t * row + v] = sum[v];
     }
     UNROLL for (int n = 0; n < states; n++)
-        UNROLL for (int v = 0; v < vectors; v++) h[v * d_state + n] = s[n][v] * decay[v * row + steps - 1];
+        UNROLL for (int v = 0; v < vectors; v++) h[v * d_state + n] = s[n][v] * decay[(steps - 1) * row + v];
 }
 
 static void forward_states(const job *j, const workspace *w, int64_t b, const block *k, int64_t t0, int64_t steps) {
-    const int64_t N = j->d_state, V = k->vectors, row = j->chunk;
+    const int64_t N = j->d_state, V = k->vectors;
     const float *B = floats_at(j->B, b, t0, k->group), *C = floats_at(j->C, b, t0, k->group);
     int64_t v = 0, n;
 #define STATES(states, vectors)                                                                                      \
     for (; n + states <= N; n += states)                                                                             \
-        forward_tile(states, vectors, steps, row, w->at, w->keep + v * row, w->written + v * row, w->y + v * row,    \
-                     w->decay + v * row, w->h + v * N + n, N, B + n, j->B.time, C + n, j->C.time);
+        forward_tile(states, vectors, steps, V, w->at, w->keep + v, w->written + v, w->y + v, w->decay + v,          \
+                     w->h + v * N + n, N, B + n, j->B.time, C + n, j->C.time);
 #define VECTORS(vectors)                                                                                             \
     for (; v + vectors <= V; v += vectors) {                                                                         \
         n = 0;                                                                                                       \
@@ -226,19 +239,19 @@ static void forward_block(const job *j, int64_t b, const block *k, vec *scratch)
     const int64_t V = k->vectors, N = j->d_state;
     workspace w;
     place(&w, j, scratch, 0);
-    memset(w.room, 0, V * sizeof(vec));
+    clear_padding(&w, k, j->chunk, 0);
     load_states(j, j->initial_state ? j->initial_state + states_at(j, b, k) : NULL, k, w.h);
     for (int64_t c = 0, t0 = 0; t0 < j->seq_len; c++, t0 += j->chunk) {
         const int64_t steps = min64(j->chunk, j->seq_len - t0);
         if (c && j->checkpoints) memcpy(checkpoint(j, b, k, c), w.h, V * N * sizeof(vec));
         open_tokens(j, w.at, b, k, t0, steps);
-        open_rows(j, &w, b, k, t0, steps, NULL);
-        memset(w.y, 0, V * j->chunk * sizeof(vec));
+        open_rows(j, &w, b, k, t0, steps, 0);
+        memset(w.y, 0, V * steps * sizeof(vec));
         forward_states(j, &w, b, k, t0, steps);
-        for (int64_t t = 0; t < steps; t++) {
+        for (int64_t t = 0, i = 0; t < steps; t++) {
             const char *input = row_at(j->x, b, t0 + t, 0), *gate = j->z.data ? row_at(j->z, b, t0 + t, 0) : NULL;
             char *output = row_at(j->y, b, t0 + t, 0);
-            for (int64_t v = 0, i = t; v < V; v++, i += j->chunk) {
+            for (int64_t v = 0; v < V; v++, i++) {
                 const int64_t count = lanes_at(k, v), channel = k->channel + v * LANES;
                 vec y = w.y[i] * w.decay[i];
                 if (j->D) y += load(j->D + channel, count) * load_as(j->x.type, input, channel, count);
@@ -261,10 +274,10 @@ INLINE void backward_tile(const int states, const int vectors, const int want_y,
                           const workspace *w, int64_t first, int64_t d_state, int64_t at_state, const float *B,
                           int64_t B_step, const float *C, int64_t C_step) {
     const token *at = w->at;
-    const vec *keep = w->keep + first * row, *written = w->written + first * row, *read = w->read + first * row;
-    vec *y = w->y + first * row, *dw = w->dw + first * row, *dl = w->dl + first * row;
+    const vec *keep = w->keep + first, *written = w->written + first, *read = w->read + first;
+    vec *y = w->y + first, *dw = w->dw + first, *dl = w->dl + first;
     vec *g = w->g + first * d_state + at_state;
-    const vec *h = w->h + first * d_state + at_state, *last = w->decay + first * row + steps - 1;
+    const vec *h = w->h + first * d_state + at_state, *last = w->decay + (steps - 1) * row + first;
     vec s[BACKWARD_STATES][BACKWARD_VECTORS];
     UNROLL for (int n = 0; n < states; n++)
         UNROLL for (int v = 0; v < vectors; v++) s[n][v] = h[v * d_state + n];
@@ -274,41 +287,41 @@ INLINE void backward_tile(const int states, const int vectors, const int want_y,
         vec *dC = w->dC + t * states;
         if (at[t].fresh) {
             UNROLL for (int n = 0; n < states; n++)
-                UNROLL for (int v = 0; v < vectors; v++) s[n][v] *= keep[v * row + t];
+                UNROLL for (int v = 0; v < vectors; v++) s[n][v] *= keep[t * row + v];
         }
         UNROLL for (int n = 0; n < states; n++) {
             vec sum = dC[n];
             UNROLL for (int v = 0; v < vectors; v++) {
                 before[n * vectors + v] = s[n][v];
-                s[n][v] += written[v * row + t] * Bt[n];
-                sum += s[n][v] * read[v * row + t];
-                if (want_y) y[v * row + t] += s[n][v] * Ct[n];
+                s[n][v] += written[t * row + v] * Bt[n];
+                sum += s[n][v] * read[t * row + v];
+                if (want_y) y[t * row + v] += s[n][v] * Ct[n];
             }
             dC[n] = sum;
         }
     }
     UNROLL for (int n = 0; n < states; n++)
-        UNROLL for (int v = 0; v < vectors; v++) s[n][v] = g[v * d_state + n] * last[v * row];
+        UNROLL for (int v = 0; v < vectors; v++) s[n][v] = g[v * d_state + n] * last[v];
     for (int64_t t = steps - 1; t >= 0; t--) {
         const float *Bt = B + t * B_step, *Ct = C + t * C_step;
         vec *dB = w->dB + t * states;
         vec sum_w[BACKWARD_VECTORS], sum_l[BACKWARD_VECTORS];
         before -= states * vectors;
-        UNROLL for (int v = 0; v < vectors; v++) sum_w[v] = dw[v * row + t], sum_l[v] = dl[v * row + t];
+        UNROLL for (int v = 0; v < vectors; v++) sum_w[v] = dw[t * row + v], sum_l[v] = dl[t * row + v];
         UNROLL for (int n = 0; n < states; n++) {
             vec sum = dB[n];
             UNROLL for (int v = 0; v < vectors; v++) {
-                s[n][v] += read[v * row + t] * Ct[n];
-                sum += s[n][v] * written[v * row + t];
+                s[n][v] += read[t * row + v] * Ct[n];
+                sum += s[n][v] * written[t * row + v];
                 sum_w[v] += s[n][v] * Bt[n];
                 sum_l[v] += s[n][v] * before[n * vectors + v];
             }
             dB[n] = sum;
         }
-        UNROLL for (int v = 0; v < vectors; v++) dw[v * row + t] = sum_w[v], dl[v * row + t] = sum_l[v];
+        UNROLL for (int v = 0; v < vectors; v++) dw[t * row + v] = sum_w[v], dl[t * row + v] = sum_l[v];
         if (at[t].fresh) {
             UNROLL for (int n = 0; n < states; n++)
-                UNROLL for (int v = 0; v < vectors; v++) s[n][v] *= keep[v * row + t];
+                UNROLL for (int v = 0; v < vectors; v++) s[n][v] *= keep[t * row + v];
         }
     }
     UNROLL for (int n = 0; n < states; n++)
@@ -325,14 +338,14 @@ INLINE void put_rows(const int states, vec *rows, int64_t steps, float *out, int
 
 static void backward_states(const job *j, const workspace *w, int64_t b, const block *k, int64_t part, int64_t t0,
                             int64_t steps, int add) {
-    const int64_t N = j->d_state, V = k->vectors, row = j->chunk;
+    const int64_t N = j->d_state, V = k->vectors;
     const float *B = floats_at(j->B, b, t0, k->group), *C = floats_at(j->C, b, t0, k->group);
     float *dB = floats_at(j->dB, b, t0, k->group) + part * j->dBC_part;
     float *dC = floats_at(j->dC, b, t0, k->group) + part * j->dBC_part;
     const int want_y = j->z.data != NULL;
     int64_t n = 0;
 #define TILE(states, vectors, y)                                                                                     \
-    backward_tile(states, vectors, y, steps, row, w, v, N, n, B + n, j->B.time, C + n, j->C.time)
+    backward_tile(states, vectors, y, steps, V, w, v, N, n, B + n, j->B.time, C + n, j->C.time)
 #define VECTORS(states, vectors)                                                                                     \
     for (; v + vectors <= V; v += vectors) {                                                                         \
         if (want_y)                                                                                                  \
@@ -360,9 +373,9 @@ static void backward_states(const job *j, const workspace *w, int64_t b, const b
 /* Fill the rows that the backward adds to those of the forward: what comes from above, and the empty sums. */
 static void open_gradients(const job *j, const workspace *w, int64_t b, const block *k, int64_t t0, int64_t steps) {
     const vec zero = {0};
-    for (int64_t t = 0; t < steps; t++) {
+    for (int64_t t = 0, i = 0; t < steps; t++) {
         const char *above = row_at(j->dout, b, t0 + t, 0), *gate = j->z.data ? row_at(j->z, b, t0 + t, 0) : NULL;
-        for (int64_t v = 0, i = t; v < k->vectors; v++, i += j->chunk) {
+        for (int64_t v = 0; v < k->vectors; v++, i++) {
             const int64_t count = lanes_at(k, v), channel = k->channel + v * LANES;
             vec dout = load_as(j->dout.type, above, channel, count), dy = dout;
             if (gate) {
@@ -381,23 +394,23 @@ static void close_gradients(const job *j, const workspace *w, int64_t b, const b
                             vec *dA, vec *dbias, vec *dD) {
     const vec rate = load(j->A2 + k->head, k->count) * LN2, zero = {0};
     /* The sums of the chunk first: long sums of float32 lose fewer digits so. */
-    vec sum_A = zero, sum_bias = zero, *sum_D = w->more;
+    vec sum_A = zero, sum_bias = zero, *sum_D = w->sums;
     memset(sum_D, 0, k->vectors * sizeof(vec));
-    for (int64_t t = 0; t < steps; t++) {
+    for (int64_t t = 0, i = 0; t < steps; t++) {
         const token *s = w->at + t;
         const char *input = row_at(j->x, b, t0 + t, 0);
         char *dx = row_at(j->dx, b, t0 + t, 0), *dz = j->z.data ? row_at(j->dz, b, t0 + t, 0) : NULL;
-        for (int64_t v = 0, i = t; v < k->vectors; v++, i += j->chunk) {
+        for (int64_t v = 0; v < k->vectors; v++, i++) {
             const int64_t count = lanes_at(k, v), channel = k->channel + v * LANES;
             vec x = load_as(j->x.type, input, channel, count), D = j->D ? load(j->D + channel, count) : zero;
             store_as(j->dx.type, dx, channel, w->scale[i] * w->dw[i] + D * w->dy[i], count);
             if (dz) store_as(j->dz.type, dz, channel, w->dz[i] * (w->y[i] * w->decay[i] + D * x), count);
             sum_D[v] += x * w->dy[i];
-            w->room[v] = x * w->dw[i];
+            w->dw[i] *= x;
         }
-        vec xdw = gather(j, k, w->room) * s->inverse;
-        for (int64_t v = 0, i = t; v < k->vectors; v++, i += j->chunk) w->room[v] = w->dl[i];
-        vec dl = gather(j, k, w->room), ddt = (dl * rate + xdw) * s->slope;
+        vec dl, xdw;
+        gather(j, k, w->dl + i - k->vectors, w->dw + i - k->vectors, &dl, &xdw);
+        vec ddt = (dl * rate + xdw * s->inverse) * s->slope;
         sum_A += dl * s->dt, sum_bias += ddt;
         store_as(j->ddt.type, row_at(j->ddt, b, t0 + t, 0), k->head, ddt, k->count);
     }
@@ -414,7 +427,7 @@ static void backward_block(const job *j, int64_t batch_part, const block *k, int
     workspace w;
     vec dA = {0}, dbias = {0}, *dD = scratch + place(&w, j, scratch, 1);
     memset(dD, 0, V * sizeof(vec));
-    memset(w.room, 0, V * sizeof(vec));
+    clear_padding(&w, k, j->chunk, 1);
     for (int64_t b = b_first; b < b_last; b++) {
         load_states(j, j->dfinal ? j->dfinal + states_at(j, b, k) : NULL, k, w.g);
         for (int64_t c = chunks; c >= 0; c--) {
@@ -424,7 +437,7 @@ static void backward_block(const job *j, int64_t batch_part, const block *k, int
             else
                 load_states(j, j->initial_state ? j->initial_state + states_at(j, b, k) : NULL, k, w.h);
             open_tokens(j, w.at, b, k, t0, steps);
-            open_rows(j, &w, b, k, t0, steps, w.scale);
+            open_rows(j, &w, b, k, t0, steps, 1);
             open_gradients(j, &w, b, k, t0, steps);
             backward_states(j, &w, b, k, part, t0, steps, add);
             close_gradients(j, &w, b, k, t0, steps, &dA, &dbias, dD);

@@ -11,10 +11,10 @@ from torch.nn.functional import pad
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
 
-CHUNK = 32
 _ITEMS = 16
-_CHANNELS = 128
-"""Channels that the C code takes through a chunk together."""
+"""Parts that the work is cut into where the shapes allow, and so the threads that can help."""
+_CHANNELS = 64
+"""Channels of a part at least: each part sums its share of dB and dC over lanes, which fewer do not pay for."""
 
 
 class Job(ctypes.Structure):
@@ -38,6 +38,11 @@ class Job(ctypes.Structure):
         ),
         ("dBC_part", ctypes.c_int64),
     ]
+
+
+def _chunk(d_state: int) -> int:
+    """Steps between two states kept for the backward: so many that these are hardly larger than the input."""
+    return min(max(32, d_state), 128)
 
 
 def _to_lanes(x: Tensor, n_groups: int, lanes: int) -> Tensor:
@@ -100,8 +105,8 @@ class _Call:
         self.n_groups = B.shape[2]
         batch, seq_len, d_inner = u.shape
         d_group = d_inner // self.n_groups
-        self.job = Job(batch, seq_len, self.n_groups, d_group, A.shape[1], CHUNK, dt_softplus=dt_softplus)
-        self.channel_parts = -(-d_group // _CHANNELS)
+        chunk = min(_chunk(A.shape[1]), seq_len)
+        self.job = Job(batch, seq_len, self.n_groups, d_group, A.shape[1], chunk, dt_softplus=dt_softplus)
         self._alive: list[Tensor] = []
         for name, x in (("u", u), ("dt", dt), ("z", z), ("B", B.float()), ("C", C.float())):
             self.sequence(name, None if x is None else _dense(x))
@@ -125,8 +130,11 @@ class _Call:
             self._alive.append(x)
         setattr(self.job, name, pointer(x))
 
-    def split(self, batch_parts: int, channel_parts: int) -> None:
-        self.job.batch_parts, self.job.channel_parts = batch_parts, channel_parts
+    def split(self, batch_parts: int) -> None:
+        """Cut the batch into parts, and the channels too where that gives too few items."""
+        wanted = -(-_ITEMS // max(batch_parts * self.n_groups, 1))
+        self.job.batch_parts = batch_parts
+        self.job.channel_parts = min(wanted, -(-self.job.d_group // _CHANNELS))
 
     def run(self, kernel: str) -> None:
         items = self.job.batch_parts * self.n_groups * self.job.channel_parts
@@ -161,10 +169,10 @@ def _forward(
     call.sequence("y", y)
     shape = _lane_shape(u, A, call.n_groups)
     final_state = _floats(batch if want_final_state else 0, *shape)
-    checkpoints = _floats(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *shape)
+    checkpoints = _floats(batch if want_checkpoints else 0, (seq_len - 1) // call.job.chunk, *shape)
     call.pointer("final_state", final_state if want_final_state else None)
     call.pointer("checkpoints", checkpoints if want_checkpoints else None)
-    call.split(batch, call.channel_parts)
+    call.split(batch)
     call.run("mambattn_scan_forward")
     return y, _from_lanes(final_state, call.n_groups, d_inner), checkpoints
 
@@ -176,7 +184,7 @@ def _(u, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx, dt_softplus, revers
         u.new_empty(batch, seq_len, d_inner),
         u.new_empty(batch if want_final_state else 0, *A.shape, dtype=torch.float32),
         u.new_empty(
-            *(batch if want_checkpoints else 0, (seq_len - 1) // CHUNK, *_lane_shape(u, A, B.shape[2])),
+            *(batch if want_checkpoints else 0, (seq_len - 1) // _chunk(A.shape[1]), *_lane_shape(u, A, B.shape[2])),
             dtype=torch.float32,
         ),
     )
@@ -205,8 +213,7 @@ def _backward(
     batch, seq_len, d_inner = u.shape
     n_vectors, d_state, lanes = _lane_shape(u, A, n_groups)
     batch_parts = min(batch, _ITEMS)
-    channel_parts = min(call.channel_parts, -(-_ITEMS // (max(batch_parts, 1) * n_groups)))
-    call.split(batch_parts, channel_parts)
+    call.split(batch_parts)
     call.sequence("dout", _dense(dout))
     call.pointer("checkpoints", checkpoints)
     if dfinal is not None:
@@ -217,7 +224,7 @@ def _backward(
     dz = u.new_empty(0, seq_len, d_inner) if z is None else z.new_empty(u.shape)
     for name, x in (("du", du), ("ddt", ddt), ("dz", None if z is None else dz)):
         call.sequence(name, x)
-    dB, dC = (_floats(channel_parts, batch, seq_len, n_groups, d_state) for _ in range(2))
+    dB, dC = (_floats(job.channel_parts, batch, seq_len, n_groups, d_state) for _ in range(2))
     call.sequence("dB", dB[0])
     call.sequence("dC", dC[0])
     job.dBC_part = dB.stride(0)
@@ -226,7 +233,7 @@ def _backward(
     for name, x in (("dA", dA), ("dD", dD), ("dbias", dbias)):
         call.pointer(name, x)
     call.run("mambattn_scan_backward")
-    dB, dC = (x[0] if channel_parts == 1 else x.sum(0) for x in (dB, dC))
+    dB, dC = (x[0] if job.channel_parts == 1 else x.sum(0) for x in (dB, dC))
     dA, dD, dbias = (_from_lanes(x.sum(0), n_groups, d_inner) for x in (dA, dD, dbias))
     return (
         *(du, ddt, dA.to(A.dtype), dB.to(B.dtype), dC.to(C.dtype)),

@@ -1,8 +1,10 @@
 """The short causal convolution, one filter a channel."""
 
 from mambattn.ops._dispatch import register
+from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
 from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
+from mambattn.ops.conv.native import causal_conv1d_native
 from mambattn.ops.conv.reference import causal_conv1d_reference, conv_advance
 from mambattn.ops.conv.vectorised import causal_conv1d_torch
 
@@ -10,6 +12,15 @@ __all__ = ["causal_conv1d", "causal_conv1d_step"]
 
 register("causal_conv1d", "reference", causal_conv1d_reference, "sequential loop, the definition")
 register("causal_conv1d", "torch", causal_conv1d_torch, "sums of shifted products with their own backward, any device")
+register(
+    "causal_conv1d",
+    "native",
+    causal_conv1d_native,
+    "plain C on the CPU, computes in float32",
+    missing=missing,
+    refuses=refuses,
+    takes_any_type=True,
+)
 
 register("causal_conv1d_step", "reference", conv_advance, "tensor operations, the definition")
 register("causal_conv1d_step", "torch", conv_advance, "the same tensor operations, any device")

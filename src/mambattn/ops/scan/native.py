@@ -14,7 +14,7 @@ from mambattn.ops._native.library import View, pointer, view
 _ITEMS = 16
 """Parts that the work is cut into where the shapes allow, and so the threads that can help."""
 _CHANNELS = 64
-"""Channels of a part at least: each part sums its share of dB and dC over lanes, which fewer do not pay for."""
+"""Channels of a part at least, and no fewer than states: each part has a dB and a dC of its own."""
 
 
 class Job(ctypes.Structure):
@@ -134,7 +134,7 @@ class _Call:
         """Cut the batch into parts, and the channels too where that gives too few items."""
         wanted = -(-_ITEMS // max(batch_parts * self.n_groups, 1))
         self.job.batch_parts = batch_parts
-        self.job.channel_parts = min(wanted, -(-self.job.d_group // _CHANNELS))
+        self.job.channel_parts = min(wanted, -(-self.job.d_group // max(_CHANNELS, self.job.d_state)))
 
     def run(self, kernel: str) -> None:
         items = self.job.batch_parts * self.n_groups * self.job.channel_parts

@@ -110,7 +110,8 @@ def check_all() -> None:
                     options = {"activation": "silu", "seq_idx": seq_idx}
                     check(f"conv {short} 2 x {seq_len} x {d_inner} {kind}", causal_conv1d, inputs, limit, **options)
         for sizes in ((2, 2, 200, 256), (2, 1, 1, 1)):
-            check(f"ssd {short} 2 x 300 {sizes}", ssd, ssd_inputs(2, 300, *sizes, dtype, everything=True), limit)
+            inputs = ssd_inputs(2, 300, *sizes, dtype, everything=True)
+            check(f"ssd {short} 2 x 300 {sizes}", ssd, inputs, limit, dt_softplus=True)
         strong = ssd_inputs(2, 1000, 4, 1, 64, 64, dtype, everything=True)
         strong["A"], strong["dt_bias"] = -torch.tensor([1e-4, 1.0, 100.0, 2000.0], device="cuda"), torch.zeros(4).cuda()
         check(f"ssd {short} strong decay", ssd, strong, limit, dt_softplus=True)

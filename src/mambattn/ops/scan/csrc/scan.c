@@ -74,7 +74,12 @@ INLINE void fetch(const job *j, view v, range r, int64_t b, int64_t t, const int
     if (!v.data || t < 0 || t >= j->seq_len) return;
     const int64_t size = v.type == FLOAT32 ? 4 : 2;
     const char *first = row_at(v, b, t, 0) + channel_at(j, r, 0) * size;
-    for (int64_t i = 0; i < (r.last - r.first) * LANES * size; i += 64) __builtin_prefetch(first + i, to_write);
+    for (int64_t i = 0; i < (r.last - r.first) * LANES * size; i += 64) {
+        if (to_write)
+            __builtin_prefetch(first + i, 1);
+        else
+            __builtin_prefetch(first + i, 0);
+    }
 }
 
 /* Forward of a range for one row of the batch. Time is the outer loop wherever sequences are read or written. */

@@ -13,19 +13,18 @@ __all__ = ["selective_scan_triton"]
 
 
 class Shape(NamedTuple):
-    """How programs are cut: `tile` steps, `warps` · `width` channels and `lanes` states at a time."""
+    """What a program, which is one warp, holds: `tile` steps, `lanes` states, `width` channels for each of `folds`."""
 
     tile: int
-    warps: int
+    folds: int
     lanes: int
     width: int
 
 
-FORWARD = Shape(tile=32, warps=1, lanes=4, width=8)
-FORWARD_WIDE = Shape(tile=32, warps=1, lanes=2, width=16)
-BACKWARD = Shape(tile=16, warps=2, lanes=4, width=8)
-WAVES = 2
-"""Warps that each scheduler of the GPU should have at least; where rows and channels give fewer, time is cut too."""
+FORWARD = Shape(tile=32, folds=1, lanes=2, width=16)
+BACKWARD = Shape(tile=16, folds=1, lanes=2, width=16)
+WARPS = 2
+"""Programs that a scheduler of the GPU holds at once, given their registers."""
 
 
 @cache
@@ -104,14 +103,14 @@ class _Call:
     def cut(self, shape: Shape) -> "_Cut":
         tile = max(2, _power(self.seq_len, shape.tile))
         lanes = _power(self.d_state, shape.lanes)
-        n_blocks = -(-self.d_group // (shape.warps * shape.width))
+        n_blocks = -(-self.d_group // (shape.folds * shape.width))
         n_tiles = -(-self.seq_len // tile)
-        warps = self.batch * self.n_groups * n_blocks * shape.warps
-        wanted = WAVES * _schedulers(self.A.device)
-        # Cutting time costs a second pass over the decays: not for less than half the GPU, and not into short pieces.
-        n_chunks = 1 if 2 * warps > wanted else min(-(-wanted // max(warps, 1)), max(1, n_tiles // 4))
+        warps = self.batch * self.n_groups * n_blocks
+        # Where rows and channels leave half of the GPU idle, time is cut too: a second pass over the decays, then each
+        # chunk by itself. One program too many would be a second wave, so the rest is left idle.
+        n_chunks = max(1, min(WARPS * _schedulers(self.A.device) // max(warps, 1), n_tiles // 4))
         chunk_tiles = -(-n_tiles // n_chunks)
-        return _Cut(tile, shape.warps, lanes, shape.width, n_blocks, n_tiles, -(-n_tiles // chunk_tiles), chunk_tiles)
+        return _Cut(tile, shape.folds, lanes, shape.width, n_blocks, n_tiles, -(-n_tiles // chunk_tiles), chunk_tiles)
 
     def keep(self, cut: "_Cut") -> Tensor | None:
         """Say which chunks no sequence begins in."""
@@ -149,7 +148,7 @@ class _Cut(NamedTuple):
     """A `Shape` fitted to a call."""
 
     tile: int
-    warps: int
+    folds: int
     lanes: int
     width: int
     n_blocks: int
@@ -158,7 +157,7 @@ class _Cut(NamedTuple):
     chunk_tiles: int
 
     def options(self) -> dict[str, int]:
-        return {"T": self.tile, "W": self.warps, "N_LANES": self.lanes, "J": self.width, "num_warps": self.warps}
+        return {"T": self.tile, "W": self.folds, "N_LANES": self.lanes, "J": self.width, "num_warps": 1}
 
 
 def _resets(seq_idx: Tensor, reverse: bool) -> Tensor:
@@ -211,8 +210,9 @@ def _forward(
             *call.sizes(cut, n_slots, 0, cut.n_chunks),
             **options | {"SAVE": want_states, "ONLY_STATES": False},
         )
-    no_state = final.new_empty(0, call.d_inner, call.d_state)
-    return y, final.transpose(1, 2).contiguous() if want_final_state else no_state, states if want_states else no_state
+    if not want_final_state:
+        final = final[:0]
+    return y, final.transpose(1, 2).contiguous(), states if want_states else states.new_empty(0, *A.shape)
 
 
 @_forward.register_fake

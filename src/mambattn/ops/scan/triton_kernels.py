@@ -64,6 +64,44 @@ def _spread(x, T: tl.constexpr, W: tl.constexpr, J: tl.constexpr):
 
 
 @triton.jit
+def _sum_states(x, T: tl.constexpr, W: tl.constexpr, N_LANES: tl.constexpr, J: tl.constexpr):
+    """Sum x (T, W, N_LANES, J) to (T, W · J) in the way of `_sum_channels`."""
+    x = tl.permute(x, [0, 1, 3, 2])
+    if N_LANES == 8:
+        x_0, x_1 = tl.split(tl.reshape(x, [T, W, J, 4, 2]))
+        x = x_0 + x_1
+    if N_LANES >= 4:
+        x_0, x_1 = tl.split(tl.reshape(x, [T, W, J, 2, 2]))
+        x = x_0 + x_1
+    if N_LANES >= 2:
+        x_0, x_1 = tl.split(x)
+        x = x_0 + x_1
+    return tl.reshape(x, [T, W * J])
+
+
+@triton.jit
+def _sum_channels(x, T: tl.constexpr, N_LANES: tl.constexpr, J: tl.constexpr):
+    """Sum x (T, W, N_LANES, J) to (T, N_LANES), halving the lanes of all steps at a time.
+
+    A sum over the whole axis would be one chain of shuffles a step, each waiting for the one before.
+    """
+    x = tl.sum(x, axis=1)
+    if J == 32:
+        x_0, x_1 = tl.split(tl.reshape(x, [T, N_LANES, 16, 2]))
+        x = x_0 + x_1
+    if J >= 16:
+        x_0, x_1 = tl.split(tl.reshape(x, [T, N_LANES, 8, 2]))
+        x = x_0 + x_1
+    if J >= 8:
+        x_0, x_1 = tl.split(tl.reshape(x, [T, N_LANES, 4, 2]))
+        x = x_0 + x_1
+    if J >= 4:
+        x_0, x_1 = tl.split(tl.reshape(x, [T, N_LANES, 2, 2]))
+        x = x_0 + x_1
+    return tl.sum(x, axis=2)
+
+
+@triton.jit
 def scan_forward(
     u_p, dt_p, z_p, A_p, B_p, C_p, D_p, bias_p, reset_p, y_p, states_p, final_p, span_p,
     u_batch, u_time, dt_batch, dt_time, z_batch, z_time, B_batch, B_time, B_group, C_batch, C_time, C_group,
@@ -98,15 +136,50 @@ def scan_forward(
     C_p += b * C_batch + group * C_group
     span = tl.zeros([W * J], tl.float32)
     here = tl.minimum(chunk_tiles, n_tiles - chunk * chunk_tiles)
+    lane = tl.arange(0, N_LANES)
+    if HAS_BIAS:
+        bias = tl.load(bias_p + d, is_d, 0.0)[None, :]
+    if HAS_D:
+        D = tl.load(D_p + d, is_d, 0.0)[None, :]
+    # What the next round of a loop needs is asked for a round ahead: memory answers while this one computes.
+    t = chunk * chunk_tiles * T + step
+    is_td = (t < seq_len)[:, None] & is_d[None, :]
+    next_u = tl.load(u_p + t.to(tl.int64)[:, None] * u_time + d[None, :], is_td, 0.0)
+    next_dt = tl.load(dt_p + t.to(tl.int64)[:, None] * dt_time + d[None, :], is_td, 0.0)
     for tile in range(here):
         t = (chunk * chunk_tiles + tile) * T + step
         is_t = t < seq_len
         is_td = is_t[:, None] & is_d[None, :]
         t_1 = t.to(tl.int64)[:, None]
-        u = _pin(tl.load(u_p + t_1 * u_time + d[None, :], is_td, 0.0).to(tl.float32))
-        dt = _pin(tl.load(dt_p + t_1 * dt_time + d[None, :], is_td, 0.0).to(tl.float32))
+        if SAVE:
+            slot = (chunk * chunk_tiles + tile) * (T // EVERY)
+        else:
+            slot = chunk
+        if ONLY_STATES:
+            is_there = tile > 0
+        elif HAS_INITIAL:
+            is_there = tile >= 0
+        else:
+            is_there = chunk + tile > 0
+        n_old = tl.where(is_there, d_state, 0)
+        A_at = A_p + d_4 * d_state
+        state_at = states_p + (b * n_slots + slot) * d_state * d_inner + d_4
+        is_tn = is_t[:, None] & (lane < d_state)[None, :]
+        next_B = tl.load(B_p + t_1 * B_time + lane[None, :], is_tn, 0.0)
+        next_C = tl.load(C_p + t_1 * C_time + lane[None, :], is_tn, 0.0)
+        lane_4 = lane[None, :, None]
+        next_A = tl.load(A_at + lane_4, (lane_4 < d_state) & is_d_4, 0.0)
+        next_h = tl.load(state_at + lane_4 * d_inner, (lane_4 < n_old) & is_d_4, 0.0)
+        u = _pin(next_u.to(tl.float32))
+        dt = _pin(next_dt.to(tl.float32))
+        if HAS_Z and not ONLY_STATES:
+            z = tl.load(z_p + t_1 * z_time + d[None, :], is_td, 0.0)
+        t_2 = t_1 + T
+        is_td_2 = (t + T < seq_len)[:, None] & is_d[None, :]
+        next_u = tl.load(u_p + t_2 * u_time + d[None, :], is_td_2, 0.0)
+        next_dt = tl.load(dt_p + t_2 * dt_time + d[None, :], is_td_2, 0.0)
         if HAS_BIAS:
-            dt += tl.load(bias_p + d, is_d, 0.0)[None, :]
+            dt += bias
         if SOFTPLUS:
             dt = _softplus(dt)
         # A step beyond the end neither decays the state nor writes to it.
@@ -117,24 +190,19 @@ def scan_forward(
         dtu_4 = _spread(dt * u, T, W, J)
         total = tl.zeros([T, W, N_LANES, J], tl.float32)
         for n_0 in range(0, d_state, N_LANES):
-            n = n_0 + tl.arange(0, N_LANES)
-            n_4 = n[None, :, None]
-            is_nd = (n_4 < d_state) & is_d_4
+            A = next_A * LOG2E
+            B = next_B[:, None, :, None]
+            C = next_C[:, None, :, None]
+            h_0 = next_h
+            n_4 = n_0 + lane_4
+            n = n_0 + N_LANES + lane
+            m_4 = n_4 + N_LANES
             is_tn = is_t[:, None] & (n < d_state)[None, :]
-            A = tl.load(A_p + d_4 * d_state + n_4, is_nd, 0.0) * LOG2E
-            B = tl.load(B_p + t_1 * B_time + n[None, :], is_tn, 0.0)[:, None, :, None]
-            if SAVE:
-                slot = (chunk * chunk_tiles + tile) * (T // EVERY)
-            else:
-                slot = chunk
-            state_p = states_p + ((b * n_slots + slot) * d_state + n_4) * d_inner + d_4
-            if ONLY_STATES:
-                is_there = tile > 0
-            elif HAS_INITIAL:
-                is_there = tile >= 0
-            else:
-                is_there = chunk + tile > 0
-            h_0 = tl.load(state_p, (n_4 < tl.where(is_there, d_state, 0)) & is_d_4, 0.0)
+            next_B = tl.load(B_p + t_1 * B_time + n[None, :], is_tn, 0.0)
+            if not ONLY_STATES:
+                next_C = tl.load(C_p + t_1 * C_time + n[None, :], is_tn, 0.0)
+            next_A = tl.load(A_at + m_4, (m_4 < d_state) & is_d_4, 0.0)
+            next_h = tl.load(state_at + m_4 * d_inner, (m_4 < n_old) & is_d_4, 0.0)
             a = tl.exp2(dt_4 * A[None])
             if HAS_RESET:
                 reset = tl.load(reset_p + b * seq_len + t, is_t, 0)
@@ -143,10 +211,10 @@ def scan_forward(
             x = tl.where(first, a * h_0[None] + x, x)
             _, h, _, _ = tl.associative_scan((a, x, x, a), 0, _forth)
             last = _row(h, T - 1, T)
+            state_p = state_at + n_4 * d_inner
             if ONLY_STATES:
-                tl.store(state_p, last, is_nd)
+                tl.store(state_p, last, (n_4 < d_state) & is_d_4)
             else:
-                C = tl.load(C_p + t_1 * C_time + n[None, :], is_tn, 0.0)[:, None, :, None]
                 total += h * C
                 if SAVE:
                     for k in tl.static_range(T // EVERY - 1):
@@ -162,11 +230,11 @@ def scan_forward(
                 n_max = tl.where(chunk * chunk_tiles + tile == n_tiles - 1, d_state, 0)
                 tl.store(final_p + (b * d_state + n_4) * d_inner + d_4, last, (n_4 < n_max) & is_d_4)
         if not ONLY_STATES:
-            y = tl.reshape(tl.sum(total, axis=2), [T, W * J])
+            y = _sum_states(total, T, W, N_LANES, J)
             if HAS_D:
-                y += tl.load(D_p + d, is_d, 0.0)[None, :] * u
+                y += D * u
             if HAS_Z:
-                z = _pin(tl.load(z_p + t_1 * z_time + d[None, :], is_td, 0.0).to(tl.float32))
+                z = _pin(z.to(tl.float32))
                 y *= z * _logistic(z)
             tl.store(y_p + t_1 * y_time + d[None, :], y, is_td)
         tl.debug_barrier()  # the state was written by other threads than those that read it next
@@ -227,25 +295,72 @@ def scan_backward(
     span = tl.zeros([W * J], tl.float32)
     dD = tl.zeros([W * J], tl.float32)
     dbias = tl.zeros([W * J], tl.float32)
+    u_p += b * u_batch
+    dt_p += b * dt_batch
+    z_p += b * z_batch
+    dy_p += b * dy_batch
+    B_p += b * B_batch + group * B_group
+    C_p += b * C_batch + group * C_group
+    lane = tl.arange(0, N_LANES)
+    if HAS_BIAS:
+        bias = tl.load(bias_p + d, is_d, 0.0)[None, :]
+    if HAS_D:
+        D = tl.load(D_p + d, is_d, 0.0)[None, :]
+    lane_4 = lane[None, :, None]
     here = tl.minimum(chunk_tiles, n_tiles - chunk * chunk_tiles)
+    # What the next round of a loop needs is asked for a round ahead: memory answers while this one computes.
+    t = (chunk * chunk_tiles + here - 1) * T + step
+    is_td = (t < seq_len)[:, None] & is_d[None, :]
+    t_1 = t.to(tl.int64)[:, None]
+    next_u = tl.load(u_p + t_1 * u_time + d[None, :], is_td, 0.0)
+    next_dt = tl.load(dt_p + t_1 * dt_time + d[None, :], is_td, 0.0)
+    next_dy = tl.load(dy_p + t_1 * dy_time + d[None, :], is_td, 0.0)
     for back in range(here):
         tile = chunk * chunk_tiles + here - 1 - back
         t = tile * T + step
         is_t = t < seq_len
         is_td = is_t[:, None] & is_d[None, :]
         t_1 = t.to(tl.int64)[:, None]
-        raw = _pin(tl.load(dt_p + b * dt_batch + t_1 * dt_time + d[None, :], is_td, 0.0).to(tl.float32))
-        u = _pin(tl.load(u_p + b * u_batch + t_1 * u_time + d[None, :], is_td, 0.0).to(tl.float32))
-        dy = _pin(tl.load(dy_p + b * dy_batch + t_1 * dy_time + d[None, :], is_td, 0.0).to(tl.float32))
+        if ONLY_CARRY:
+            is_there = back > 0
+        elif HAS_FINAL:
+            is_there = back >= 0
+        else:
+            is_there = back + n_chunks - 1 - chunk > 0
+        n_carry = tl.where(is_there, d_state, 0)
+        n_state = d_state
+        if not HAS_INITIAL:
+            n_state = tl.where(tile > 0, d_state, 0)
+        n_so_far = tl.where(back > 0, d_state, 0)
+        A_at = A_p + d_4 * d_state
+        carry_at = carry_p + part * d_state * d_inner + d_4
+        state_at = states_p + (b * n_slots + tile) * d_state * d_inner + d_4
+        dA_at = dA_p + part * d_state * d_inner + d_4
+        is_tn = is_t[:, None] & (lane < d_state)[None, :]
+        next_C = tl.load(C_p + t_1 * C_time + lane[None, :], is_tn, 0.0)
+        next_A = tl.load(A_at + lane_4, (lane_4 < d_state) & is_d_4, 0.0)
+        next_e = tl.load(carry_at + lane_4 * d_inner, (lane_4 < n_carry) & is_d_4, 0.0)
+        if not ONLY_CARRY:
+            next_B = tl.load(B_p + t_1 * B_time + lane[None, :], is_tn, 0.0)
+            next_h = tl.load(state_at + lane_4 * d_inner, (lane_4 < n_state) & is_d_4, 0.0)
+            next_dA = tl.load(dA_at + lane_4 * d_inner, (lane_4 < n_so_far) & is_d_4, 0.0)
+        u = _pin(next_u.to(tl.float32))
+        raw = _pin(next_dt.to(tl.float32))
+        dy = _pin(next_dy.to(tl.float32))
+        t_2 = t_1 - T
+        is_td_2 = (t >= T)[:, None] & is_d[None, :]
+        next_u = tl.load(u_p + t_2 * u_time + d[None, :], is_td_2, 0.0)
+        next_dt = tl.load(dt_p + t_2 * dt_time + d[None, :], is_td_2, 0.0)
+        next_dy = tl.load(dy_p + t_2 * dy_time + d[None, :], is_td_2, 0.0)
         if HAS_BIAS:
-            raw += tl.load(bias_p + d, is_d, 0.0)[None, :]
+            raw += bias
         dt = raw
         if SOFTPLUS:
             dt = _softplus(raw)
         dt = tl.where(is_t[:, None], dt, 0.0)
         slope = dy
         if HAS_Z:
-            z = _pin(tl.load(z_p + b * z_batch + t_1 * z_time + d[None, :], is_td, 0.0).to(tl.float32))
+            z = _pin(tl.load(z_p + t_1 * z_time + d[None, :], is_td, 0.0).to(tl.float32))
             sigma = _logistic(z)
             slope = dy * sigma * (1.0 + z * (1.0 - sigma))
             dy *= z * sigma
@@ -258,21 +373,24 @@ def scan_backward(
         sum_gB = tl.zeros([T, W, N_LANES, J], tl.float32)
         sum_qA = tl.zeros([T, W, N_LANES, J], tl.float32)
         for n_0 in range(0, d_state, N_LANES):
-            n = n_0 + tl.arange(0, N_LANES)
-            n_4 = n[None, :, None]
+            n_4 = n_0 + lane_4
             is_nd = (n_4 < d_state) & is_d_4
-            is_tn = is_t[:, None] & (n < d_state)[None, :]
-            nd = n_4 * d_inner + d_4
-            A = tl.load(A_p + d_4 * d_state + n_4, is_nd, 0.0)
-            C = tl.load(C_p + b * C_batch + group * C_group + t_1 * C_time + n[None, :], is_tn, 0.0)[:, None, :, None]
-            carry_at = carry_p + part * d_state * d_inner + nd
-            if ONLY_CARRY:
-                is_there = back > 0
-            elif HAS_FINAL:
-                is_there = back >= 0
-            else:
-                is_there = back + n_chunks - 1 - chunk > 0
-            e_in = tl.load(carry_at, (n_4 < tl.where(is_there, d_state, 0)) & is_d_4, 0.0)
+            n = n_0 + N_LANES + lane
+            m_4 = n_4 + N_LANES
+            is_tm = is_t[:, None] & (n < d_state)[None, :]
+            A = next_A
+            C = next_C[:, None, :, None]
+            e_in = next_e
+            next_C = tl.load(C_p + t_1 * C_time + n[None, :], is_tm, 0.0)
+            next_A = tl.load(A_at + m_4, (m_4 < d_state) & is_d_4, 0.0)
+            next_e = tl.load(carry_at + m_4 * d_inner, (m_4 < n_carry) & is_d_4, 0.0)
+            if not ONLY_CARRY:
+                B = next_B[:, None, :, None]
+                h_0 = next_h
+                dA = next_dA
+                next_B = tl.load(B_p + t_1 * B_time + n[None, :], is_tm, 0.0)
+                next_h = tl.load(state_at + m_4 * d_inner, (m_4 < n_state) & is_d_4, 0.0)
+                next_dA = tl.load(dA_at + m_4 * d_inner, (m_4 < n_so_far) & is_d_4, 0.0)
             a = tl.exp2(dt_4 * (A * LOG2E)[None])
             if HAS_RESET:
                 reset = tl.load(reset_p + b * seq_len + t, is_t, 0)
@@ -283,16 +401,9 @@ def scan_backward(
             a_back, x_back = tl.flip(a, 0), tl.flip(x, 0)
             one = tl.full([T, W, N_LANES, J], 1.0, tl.float32)
             _, e, g, _ = tl.associative_scan((a_back, a_back * x_back, x_back, one), 0, _back)
-            tl.store(carry_at, _row(e, T - 1, T), is_nd)
+            tl.store(carry_at + n_4 * d_inner, _row(e, T - 1, T), is_nd)
             if not ONLY_CARRY:
                 g = tl.flip(g, 0)
-                B = tl.load(B_p + b * B_batch + group * B_group + t_1 * B_time + n[None, :], is_tn, 0.0)
-                B = B[:, None, :, None]
-                state_at = states_p + (b * n_slots + tile) * d_state * d_inner + nd
-                n_max = d_state
-                if not HAS_INITIAL:
-                    n_max = tl.where(tile > 0, d_state, 0)
-                h_0 = tl.load(state_at, (n_4 < n_max) & is_d_4, 0.0)
                 x = dtu_4 * B
                 from_0 = a * h_0[None]
                 zero = tl.zeros([T, W, N_LANES, J], tl.float32)
@@ -304,22 +415,19 @@ def scan_backward(
                     sum_y += h * C
                 sum_gB += g * B
                 sum_qA += q * A[None]
-                dA_at = dA_p + part * d_state * d_inner + nd
-                so_far = tl.load(dA_at, (n_4 < tl.where(back > 0, d_state, 0)) & is_d_4, 0.0)
-                dA = tl.sum(q * dt_4, axis=0) + so_far
-                tl.store(dA_at, dA, is_nd)
-                block_at = ((block % n_blocks * batch + b) * seq_len + t_1) * n_groups + group
-                at = block_at * d_state + n[None, :]
-                tl.store(dC_p + at, tl.sum(tl.sum(h * dy_4, axis=3), axis=1), is_tn)
-                tl.store(dB_p + at, tl.sum(tl.sum(g * dtu_4, axis=3), axis=1), is_tn)
+                tl.store(dA_at + n_4 * d_inner, dA + tl.sum(q * dt_4, axis=0), is_nd)
+                at = (((block % n_blocks * batch + b) * seq_len + t_1) * n_groups + group) * d_state
+                m = n_0 + lane
+                is_tn = is_t[:, None] & (m < d_state)[None, :]
+                tl.store(dC_p + at + m[None, :], _sum_channels(h * dy_4, T, N_LANES, J), is_tn)
+                tl.store(dB_p + at + m[None, :], _sum_channels(g * dtu_4, T, N_LANES, J), is_tn)
         if not ONLY_CARRY:
-            gB = tl.reshape(tl.sum(sum_gB, axis=2), [T, W * J])
-            ddt = tl.reshape(tl.sum(sum_qA, axis=2), [T, W * J]) + u * gB
+            gB = _sum_states(sum_gB, T, W, N_LANES, J)
+            ddt = _sum_states(sum_qA, T, W, N_LANES, J) + u * gB
             if SOFTPLUS:
                 ddt *= _logistic(raw)
             du = dt * gB
             if HAS_D:
-                D = tl.load(D_p + d, is_d, 0.0)[None, :]
                 du += D * dy
                 dD += tl.sum(dy * u, axis=0)
             out = b * du_batch + t_1 * du_time + d[None, :]
@@ -328,7 +436,7 @@ def scan_backward(
             tl.store(ddt_p + out, ddt, is_td)
             tl.store(du_p + out, du, is_td)
             if HAS_Z:
-                y = tl.reshape(tl.sum(sum_y, axis=2), [T, W * J])
+                y = _sum_states(sum_y, T, W, N_LANES, J)
                 if HAS_D:
                     y += D * u
                 tl.store(dz_p + out, slope * y, is_td)

@@ -56,9 +56,12 @@ class Request:
     ----------
     tensors : tuple of Tensor or None
         The arguments of a floating type, in the op's order.
+    options : tuple
+        What else the implementation takes, after the tensors.
     """
 
     tensors: tuple[Tensor | None, ...]
+    options: tuple[Any, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -82,6 +85,7 @@ class _Entry:
     description: str
     missing: Callable[[], str | None]
     refuses: Callable[[Request], str | None]
+    suits: Callable[[Request], bool]
     takes_any_type: bool
 
 
@@ -96,6 +100,10 @@ def _refuses_nothing(request: Request) -> str | None:
     return None
 
 
+def _suits_all(request: Request) -> bool:
+    return True
+
+
 def register(
     op: str,
     backend: str,
@@ -104,6 +112,7 @@ def register(
     *,
     missing: Callable[[], str | None] = _never_missing,
     refuses: Callable[[Request], str | None] = _refuses_nothing,
+    suits: Callable[[Request], bool] = _suits_all,
     takes_any_type: bool = False,
 ) -> None:
     """Enter one implementation of an op; called once by the op's own package when it is imported.
@@ -122,11 +131,13 @@ def register(
         Says why it cannot run on this machine and how to mend that; None if it can.
     refuses : callable, optional
         Maps a `Request` to the reason why it cannot be served, or to None if it can.
+    suits : callable, optional
+        Says whether "auto" should take it for a `Request` that it can serve: not where the next one is faster.
     takes_any_type : bool, default False
         Whether the implementation takes tensors of mixed types and computes in the request's dtype itself; others get
         all tensors in that dtype.
     """
-    _registry.setdefault(op, {})[backend] = _Entry(implementation, description, missing, refuses, takes_any_type)
+    _registry.setdefault(op, {})[backend] = _Entry(implementation, description, missing, refuses, suits, takes_any_type)
 
 
 def _no_kernel(backend: str) -> str:
@@ -138,6 +149,10 @@ def _why_not(op: str, backend: str, request: Request) -> str | None:
     if entry is None:
         return _no_kernel(backend)
     return entry.missing() or entry.refuses(request)
+
+
+def _is_best(op: str, backend: str, request: Request) -> bool:
+    return _why_not(op, backend, request) is None and _registry[op][backend].suits(request)
 
 
 def _check_name(name: str, backend: str) -> None:
@@ -163,7 +178,7 @@ def _choose(op: str, backend: str, request: Request) -> str:
     if backend == "auto":
         # Triton takes CPU tensors only in its interpreter, which is for tests.
         order = _AUTO_ORDER[1:] if request.device.type == "cpu" else _AUTO_ORDER
-        backend = next(name for name in order if _why_not(op, name, request) is None)
+        backend = next(name for name in order if _is_best(op, name, request))
         # A logging call cannot be traced, and under torch.compile the choice is made once for the whole graph.
         if not torch.compiler.is_compiling():
             _log.debug("%s: auto runs %s for %s on %s", op, backend, request.dtype, request.device)
@@ -187,7 +202,7 @@ def run(op: str, backend: str, tensors: Sequence[Tensor | None], *options: Any) 
         Name of the op.
     backend : str
         One of `BACKENDS`, or "auto": that of the environment variable MAMBATTN_BACKEND if the op has it, else the
-        first of triton, native and torch that can serve the tensors.
+        first of triton, native and torch that can serve the call and suits it.
     tensors : sequence of Tensor or None
         The arguments of a floating type, in the op's order.
     *options : object
@@ -205,7 +220,7 @@ def run(op: str, backend: str, tensors: Sequence[Tensor | None], *options: Any) 
     BackendUnavailableError
         If the backend named is missing or cannot serve the tensors.
     """
-    request = Request(tuple(tensors))
+    request = Request(tuple(tensors), options)
     entry = _registry[op][_choose(op, backend, request)]
     if not entry.takes_any_type:
         dtype = request.dtype

@@ -1,7 +1,9 @@
 """Softmax attention: full, windowed, and windowed with global tokens."""
 
 from mambattn.ops._dispatch import register
+from mambattn.ops._native.serves import missing
 from mambattn.ops.attend.api import AttentionState, attention, attention_init_state, attention_step
+from mambattn.ops.attend.native import attention_native, refuses, suits
 from mambattn.ops.attend.reference import attention_mask, attention_reference, attention_weights
 from mambattn.ops.attend.vectorised import attention_torch
 
@@ -20,5 +22,15 @@ register(
     "torch",
     attention_torch,
     "blocks of scaled_dot_product_attention, any device",
+    takes_any_type=True,
+)
+register(
+    "attention",
+    "native",
+    attention_native,
+    "plain C on the CPU for short sequences, computes in float32",
+    missing=missing,
+    refuses=refuses,
+    suits=suits,
     takes_any_type=True,
 )

@@ -56,8 +56,8 @@ def attention(
     all; with ``window`` those with ``|i − j| < window`` (arXiv 2004.05150 §3.1); with ``n_global`` also every pair of
     which one is among the first ``n_global`` tokens (§3.1 there, with one projection for both kinds). A causal token
     sees no later one. Each key counts once. With a window, time and memory are O(seq_len · (window + n_global)),
-    forward and backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel of torch serves
-    the call; dropout on a CPU has none, nor has float64 on a GPU, and memory is O(seq_len²) there too.
+    forward and backward. Without one, time is O(seq_len²), and memory O(seq_len) where a fused kernel serves the call;
+    dropout on a CPU has none beyond 1024 tokens, nor has float64 on a GPU, and memory is O(seq_len²) there too.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ def attention(
         Probability with which a weight is dropped, the others being scaled by 1/(1 − dropout_p); it acts in every
         call, so pass 0 outside training.
     backend : str, default "auto"
-        One of "auto", "reference" (dense, with an explicit mask) and "torch".
+        One of "auto", "reference" (dense, with an explicit mask), "torch" and "native" (plain C on the CPU, float32
+        inside, for up to 1024 tokens without global ones); auto takes the fastest.
 
     Returns
     -------

@@ -39,6 +39,9 @@ INLINE vec splat(float x) { return x - (vec){0}; }
 
 /* Up to LANES channels of a row; the lanes beyond `count` are zero on load and untouched on store. */
 INLINE vec load(const float *p, int64_t count) {
+#if LANES == 16
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#else
     vec v = {0};
     if (count == LANES) {
         memcpy(&v, p, sizeof v);
@@ -46,14 +49,19 @@ INLINE vec load(const float *p, int64_t count) {
         for (int64_t i = 0; i < count; i++) v[i] = p[i];
     }
     return v;
+#endif
 }
 
 INLINE void store(float *p, vec v, int64_t count) {
+#if LANES == 16
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
+#else
     if (count == LANES) {
         memcpy(p, &v, sizeof v);
     } else {
         for (int64_t i = 0; i < count; i++) p[i] = v[i];
     }
+#endif
 }
 
 INLINE vec choose(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }

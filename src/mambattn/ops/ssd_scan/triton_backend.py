@@ -14,6 +14,8 @@ __all__ = ["ssd_triton"]
 
 _LEAST = 16  # rows and columns that a matrix product takes
 _JOIN = 256  # elements of a state that one program carries from segment to segment
+_HEADS = 16  # heads whose step sizes one program takes
+_TOKENS = 64  # tokens whose step sizes' gradients it takes
 
 
 class Shape(NamedTuple):
@@ -60,8 +62,8 @@ class _Call:
             precision = {"DOT": tl.bfloat16, "PRECISION": "ieee"}
         elif types == {torch.float16}:
             precision["PRECISION"] = "tf32"
-        self.flags = {"SOFTPLUS": dt_softplus, **precision}
-        self.x, self.dt, self.B, self.C = dense(x), dt, dense(B), dense(C)
+        self.precision = precision
+        self.x, self.raw, self.B, self.C = dense(x), dt, dense(B), dense(C)
         self.A = A.float().contiguous()
         self.D = None if D is None else D.float().reshape(self.n_heads, -1).expand(-1, self.d_head)
         self.bias = None if dt_bias is None else dt_bias.float().contiguous()
@@ -74,6 +76,20 @@ class _Call:
         n_segments = max(1, min(2 * processors(x.device) // programs, chunks // 2))
         self.segment_len = -(-chunks // n_segments) * self.shape.Q
         self.n_segments = -(-self.seq_len // self.segment_len)
+        self.softplus = dt_softplus
+        self.dt, self.high = (self.floats(self.batch, self.n_heads, self.seq_len) for _ in range(2))
+        self.low = torch.empty_like(self.high) if precision["PRECISION"] == "tf32x3" else None
+        self.head_blocks = -(-self.n_heads // _HEADS)
+        launch(
+            kernels.decays,
+            self.batch * chunks * self.head_blocks,
+            *(dt, self.A, self.bias, self.dt, self.high, self.low, *dt.stride()),
+            *(self.seq_len, self.n_heads, self.head_blocks),
+            Q=self.shape.Q,
+            H=_HEADS,
+            SOFTPLUS=dt_softplus,
+            num_warps=4,
+        )
 
     def sizes(self) -> tuple[int, ...]:
         return (
@@ -94,7 +110,7 @@ class _Call:
             programs,
             *(*arguments, *self.sizes()),
             **self.shape._asdict(),
-            **self.flags,
+            **self.precision,
             STAGES=2,
             **options,
         )
@@ -112,8 +128,8 @@ class _Call:
     ) -> None:
         self.run(
             kernels.sweep,
-            *(value, self.dt, self.A, key, self.bias, entering, self.runs, leaving, kept, chunks),
-            *(*value.stride()[:3], *self.dt.stride(), *key.stride()[:3]),
+            *(value, self.dt, self.high, self.low, key, entering, self.runs, leaving, kept, chunks),
+            *(*value.stride()[:3], *key.stride()[:3]),
             REVERSE=reverse,
         )
 
@@ -139,12 +155,28 @@ class _Call:
         z = None if z is None else dense(z)
         self.run(
             kernels.forward,
-            *(self.x, self.dt, self.A, self.B, self.C, self.D, z, self.bias, entering, self.runs, y, final),
-            *(*self.x.stride()[:3], *self.dt.stride(), *self.B.stride()[:3], *self.C.stride()[:3]),
+            *(self.x, self.dt, self.high, self.low, self.B, self.C, self.D, z, entering, self.runs, y, final),
+            *(*self.x.stride()[:3], *self.B.stride()[:3], *self.C.stride()[:3]),
             *((0, 0) if self.D is None else self.D.stride()),
             *((0, 0, 0) if z is None else z.stride()[:3]),
         )
         return y
+
+    def step_gradients(self, d_steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the gradient of dt, and that of its bias by blocks of tokens, from the parts of that of the step sizes."""
+        blocks = self.batch * -(-self.seq_len // _TOKENS)
+        d_raw, d_bias = self.raw.new_empty(self.raw.shape), self.floats(blocks, self.n_heads)
+        launch(
+            kernels.step_gradients,
+            blocks * self.head_blocks,
+            *(d_steps, self.raw, self.bias, d_raw, d_bias, *self.raw.stride(), self.batch, self.seq_len, self.n_heads),
+            *(self.head_blocks, len(d_steps)),
+            T=_TOKENS,
+            H=_HEADS,
+            SOFTPLUS=self.softplus,
+            num_warps=4,
+        )
+        return d_raw, d_bias
 
 
 def _runs(seq_idx: Tensor) -> Tensor:
@@ -222,29 +254,30 @@ def _backward(
     heads_a_block = -(-heads // n_blocks)
     n_blocks = -(-heads // heads_a_block)
     dx = x.new_empty(x.shape)
-    ddt = dt.new_empty((n_parts, *dt.shape), dtype=dt.dtype if n_parts == 1 else torch.float32)
-    dA, dbias = (call.floats(batch * n_chunks, n_heads, n_parts) for _ in range(2))
+    d_steps = call.floats(n_parts, *call.dt.shape)
+    dA = call.floats(batch * n_chunks, n_heads, n_parts)
     dB = B.new_empty((n_blocks, *B.shape), dtype=B.dtype if n_blocks == 1 else torch.float32)
     dC = C.new_empty((n_blocks, *C.shape), dtype=C.dtype if n_blocks == 1 else torch.float32)
     dD = None if D is None else call.floats(batch * n_chunks, n_heads, d_head)
     launch(
         kernels.gradients,
         batch * n_chunks * call.n_groups * n_blocks,
-        *(call.x, dy, dt, call.A, call.B, call.C, call.D, call.bias, call.runs, states, d_states),
-        *(dx, ddt, dA, dB, dC, dD, dbias),
-        *(*call.x.stride()[:3], *dy.stride()[:3], *dt.stride(), *call.B.stride()[:3], *call.C.stride()[:3]),
+        *(call.x, dy, call.dt, call.high, call.low, call.A, call.B, call.C, call.D, call.runs, states, d_states),
+        *(dx, d_steps, dA, dB, dC, dD),
+        *(*call.x.stride()[:3], *dy.stride()[:3], *call.B.stride()[:3], *call.C.stride()[:3]),
         *((0, 0) if call.D is None else call.D.stride()),
         *(batch, seq_len, n_heads, n_heads // call.n_groups, d_head, call.d_state, n_parts, n_blocks, heads_a_block),
         **chunk._asdict(),
-        **call.flags,
+        **call.precision,
     )
+    ddt, dbias = call.step_gradients(d_steps)
     return (
-        *(dx, _total(ddt, dt), dA.sum((0, 2)).to(A.dtype), _total(dB, B), _total(dC, C)),
+        *(dx, ddt, dA.sum((0, 2)).to(A.dtype), _total(dB, B), _total(dC, C)),
         x.new_empty(0)
         if D is None or dD is None
         else dD.sum(0).sum_to_size(n_heads, D.numel() // n_heads).view_as(D).to(D.dtype),
         dz,
-        x.new_empty(0) if dt_bias is None else dbias.sum((0, 2)).to(dt_bias.dtype),
+        x.new_empty(0) if dt_bias is None else dbias.sum(0).to(dt_bias.dtype),
         x.new_empty(0) if initial_state is None else d_initial[:, 0].to(initial_state.dtype).contiguous(),
     )
 

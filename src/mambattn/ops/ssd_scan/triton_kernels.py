@@ -14,60 +14,104 @@ from mambattn.ops._triton.functions import LOG2_E, sigmoid, softplus
 
 
 @triton.jit
-def _token_steps(dt_p, dt_t, bias, A, tokens, seq_len, SOFTPLUS: tl.constexpr, EXACT: tl.constexpr):
-    """Give a chunk's raw step sizes, its step sizes, and the running sum of its decays' log2 as a high and a low part.
+def decays(
+    raw_p, A_p, bias_p, dt_p, high_p, low_p, raw_b, raw_t, raw_h, seq_len, n_heads, n_head_blocks,
+    Q: tl.constexpr, H: tl.constexpr, SOFTPLUS: tl.constexpr,
+):  # fmt: skip
+    """Give the step sizes of a chunk and the running sum of its decays' log2, each as (batch, n_heads, seq_len).
 
     Differences of two running sums lose the digits that the sums have in common. In float64 they have enough of them;
-    what float32 cannot hold of a sum is its low part. It is left out where products are in half precision.
+    what float32 cannot hold of a sum is its low part, which products in half precision do without.
     """
-    inside = tokens < seq_len
-    raw = tl.load(dt_p + tokens.to(tl.int64) * dt_t, mask=inside, other=0.0).to(tl.float32) + bias
-    dt = raw
+    pid = tl.program_id(0)
+    heads = pid % n_head_blocks * H + tl.arange(0, H)
+    n_chunks = tl.cdiv(seq_len, Q)
+    tokens = pid // n_head_blocks % n_chunks * Q + tl.arange(0, Q)
+    row = (pid // (n_head_blocks * n_chunks)).to(tl.int64)
+    is_head = heads < n_heads
+    inside = (tokens < seq_len)[:, None] & is_head[None, :]
+    at = tokens.to(tl.int64)[:, None] * raw_t + heads[None, :] * raw_h
+    dt = tl.load(raw_p + row * raw_b + at, mask=inside, other=0.0).to(tl.float32)
+    if bias_p is not None:
+        dt += tl.load(bias_p + heads, mask=is_head, other=0.0)[None, :]
     if SOFTPLUS:
-        dt = softplus(raw)
-    # A token beyond the end neither decays the state nor writes to it.
-    dt = tl.where(inside, dt, 0.0)
-    if EXACT:
-        decay = tl.maximum(dt.to(tl.float64) * A * LOG2_E, -1e4)  # 2^-1e4 is 0, and sums of such stay finite
-        total = tl.cumsum(decay, 0)
+        dt = softplus(dt)
+    out = (row * n_heads + heads[None, :]) * seq_len + tokens[:, None]
+    tl.store(dt_p + out, dt, mask=inside)
+    A = tl.load(A_p + heads, mask=is_head, other=0.0)[None, :]
+    # 2^-1e4 is 0, and sums of such stay finite.
+    if low_p is not None:
+        total = tl.cumsum(tl.maximum(dt.to(tl.float64) * A * LOG2_E, -1e4), 0)
         high = total.to(tl.float32)
-        low = (total - high.to(tl.float64)).to(tl.float32)
+        tl.store(low_p + out, (total - high.to(tl.float64)).to(tl.float32), mask=inside)
     else:
         high = tl.cumsum(tl.maximum(dt * (A * LOG2_E), -1e4), 0)
-        low = high
-    return raw, dt, high, low
+    tl.store(high_p + out, high, mask=inside)
 
 
 @triton.jit
-def _at_end(x, offsets, Q: tl.constexpr):
-    return tl.sum(tl.where(offsets == Q - 1, x, 0.0), 0)
+def step_gradients(
+    d_dt_p, raw_p, bias_p, d_raw_p, dbias_p, raw_b, raw_t, raw_h, batch, seq_len, n_heads, n_head_blocks, n_parts,
+    T: tl.constexpr, H: tl.constexpr, SOFTPLUS: tl.constexpr,
+):  # fmt: skip
+    """Add up the parts of the step sizes' gradients (part, batch, n_heads, seq_len), and undo softplus and bias."""
+    pid = tl.program_id(0)
+    heads = pid % n_head_blocks * H + tl.arange(0, H)
+    n_blocks = tl.cdiv(seq_len, T)
+    tokens = pid // n_head_blocks % n_blocks * T + tl.arange(0, T)
+    row = (pid // (n_head_blocks * n_blocks)).to(tl.int64)
+    is_head = heads < n_heads
+    inside = (tokens < seq_len)[:, None] & is_head[None, :]
+    gradient = tl.zeros([T, H], tl.float32)
+    for part in range(n_parts):
+        at = ((part * batch + row) * n_heads + heads[None, :]) * seq_len + tokens[:, None]
+        gradient += tl.load(d_dt_p + at, mask=inside, other=0.0)
+    if SOFTPLUS:
+        at = tokens.to(tl.int64)[:, None] * raw_t + heads[None, :] * raw_h
+        raw = tl.load(raw_p + row * raw_b + at, mask=inside, other=0.0).to(tl.float32)
+        if bias_p is not None:
+            raw += tl.load(bias_p + heads, mask=is_head, other=0.0)[None, :]
+        gradient *= sigmoid(raw)
+    tl.store(d_raw_p + (row * seq_len + tokens[:, None]) * n_heads + heads[None, :], gradient, mask=inside)
+    if bias_p is not None:
+        block = row * n_blocks + pid // n_head_blocks % n_blocks
+        tl.store(dbias_p + block * n_heads + heads, tl.sum(gradient, 0), mask=is_head)
 
 
 @triton.jit
-def _outer_decays(high, low, run_p, offsets, start, seq_len, Q: tl.constexpr, EXACT: tl.constexpr):
-    """Give what survives from the state entering to each token, from each token to the end, and across the chunk."""
-    from_start = tl.exp2(high)
-    end = _at_end(high, offsets, Q)
-    across = tl.exp2(end)
-    rest = end - high
-    if EXACT:
-        rest += _at_end(low, offsets, Q) - low
-    to_end = tl.exp2(rest)
+def _chunk_decays(dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q: tl.constexpr):
+    """Give a chunk's step sizes, its running sums, and what survives: from the state entering to each token, from each
+    token to the end, and across the chunk.
+
+    A token beyond the end has a step size of 0: it neither decays the state nor writes to it.
+    """  # noqa: D205
+    at = tl.minimum(start + offsets, seq_len - 1)
+    end = tl.minimum(start + Q, seq_len) - 1
+    dt = tl.where(start + offsets < seq_len, tl.load(dt_p + at), 0.0)
+    high = tl.load(high_p + at)
+    low = high
+    across = tl.load(high_p + end)
+    rest = across - high
+    if low_p is not None:
+        low = tl.load(low_p + at)
+        rest += tl.load(low_p + end) - low
+    from_start, to_end, across = tl.exp2(high), tl.exp2(rest), tl.exp2(across)
     if run_p is not None:
-        run = tl.load(run_p + tl.minimum(start + offsets, seq_len - 1))
+        run = tl.load(run_p + at)
         before = tl.load(run_p + tl.maximum(start - 1, 0))
-        last = tl.load(run_p + tl.minimum(start + Q, seq_len) - 1)
+        last = tl.load(run_p + end)
         from_start = tl.where(run == before, from_start, 0.0)
         to_end = tl.where(run == last, to_end, 0.0)
         across = tl.where(before == last, across, 0.0)
-    return from_start, to_end, across
+    return dt, high, low, from_start, to_end, across
 
 
 @triton.jit
-def _rows(p, tokens, stride, columns, n_tokens, n_columns, DOT: tl.constexpr):
+def _rows(p, start, offsets, stride, columns, n_tokens, n_columns, DOT: tl.constexpr):
     """Load a tile (token, column), with zeros where there is nothing."""
-    inside = (tokens < n_tokens)[:, None] & (columns < n_columns)[None, :]
-    return tl.load(p + tokens.to(tl.int64)[:, None] * stride + columns[None, :], mask=inside, other=0.0).to(DOT)
+    inside = (start + offsets < n_tokens)[:, None] & (columns < n_columns)[None, :]
+    at = (start + offsets).to(tl.int64)[:, None] * stride + columns[None, :]
+    return tl.load(p + at, mask=inside, other=0.0).to(DOT)
 
 
 @triton.jit
@@ -91,29 +135,28 @@ def _locate(n_parts, n_heads, n_segments):
 
 @triton.jit
 def forward(
-    x_p, dt_p, A_p, B_p, C_p, D_p, z_p, bias_p, entering_p, run_p, y_p, final_p,
-    x_b, x_t, x_h, dt_b, dt_t, dt_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d, z_b, z_t, z_h,
+    x_p, dt_p, high_p, low_p, B_p, C_p, D_p, z_p, entering_p, run_p, y_p, final_p,
+    x_b, x_t, x_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d, z_b, z_t, z_h,
     seq_len, segment_len, n_segments, n_heads, heads_a_group, d_head, d_state, n_parts,
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
-    SOFTPLUS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+    DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Go through the chunks of a segment, first to last, with the state in registers."""
-    EXACT: tl.constexpr = PRECISION == "tf32x3"
     part, head, segment, row = _locate(n_parts, n_heads, n_segments)
     group = head // heads_a_group
     channels, states, offsets = part * P + tl.arange(0, P), tl.arange(0, N), tl.arange(0, Q)
     in_head = channels < d_head
     x_p += row * x_b + head * x_h
-    dt_p += row * dt_b + head * dt_h
+    at = (row * n_heads + head) * seq_len
+    dt_p += at
+    high_p += at
+    if low_p is not None:
+        low_p += at
     B_p += row * B_b + group * B_g
     C_p += row * C_b + group * C_g
     y_p += (row * seq_len * n_heads + head) * d_head
     if run_p is not None:
         run_p += row * seq_len
-    A = tl.load(A_p + head)
-    bias = 0.0
-    if bias_p is not None:
-        bias = tl.load(bias_p + head)
     state = tl.zeros([P, N], tl.float32)
     at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
     if entering_p is not None:
@@ -121,14 +164,15 @@ def forward(
     last = tl.minimum((segment + 1) * segment_len, seq_len)
     for start in tl.range(segment * segment_len, last, Q, num_stages=STAGES):
         tokens = start + offsets
-        x = _rows(x_p, tokens, x_t, channels, seq_len, d_head, DOT)
-        B = _rows(B_p, tokens, B_t, states, seq_len, d_state, DOT)
-        C = _rows(C_p, tokens, C_t, states, seq_len, d_state, DOT)
-        _, dt, high, low = _token_steps(dt_p, dt_t, bias, A, tokens, seq_len, SOFTPLUS, EXACT)
-        from_start, to_end, across = _outer_decays(high, low, run_p, offsets, start, seq_len, Q, EXACT)
+        x = _rows(x_p, start, offsets, x_t, channels, seq_len, d_head, DOT)
+        B = _rows(B_p, start, offsets, B_t, states, seq_len, d_state, DOT)
+        C = _rows(C_p, start, offsets, C_t, states, seq_len, d_state, DOT)
+        dt, high, low, from_start, to_end, across = _chunk_decays(
+            dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q
+        )
         # (i, j). What is masked is masked before the exponential, which the other half would overflow.
         segments = high[:, None] - high[None, :]
-        if EXACT:
+        if low_p is not None:
             segments += low[:, None] - low[None, :]
         reads = offsets[:, None] >= offsets[None, :]
         if run_p is not None:
@@ -143,7 +187,7 @@ def forward(
             y += x.to(tl.float32) * D[None, :]
         inside = (tokens < seq_len)[:, None] & in_head[None, :]
         if z_p is not None:
-            z = _rows(z_p + row * z_b + head * z_h, tokens, z_t, channels, seq_len, d_head, tl.float32)
+            z = _rows(z_p + row * z_b + head * z_h, start, offsets, z_t, channels, seq_len, d_head, tl.float32)
             y *= z * sigmoid(z)
         tl.store(y_p + tokens.to(tl.int64)[:, None] * (n_heads * d_head) + channels[None, :], y, mask=inside)
         written = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
@@ -155,29 +199,28 @@ def forward(
 
 @triton.jit
 def sweep(
-    value_p, dt_p, A_p, key_p, bias_p, entering_p, run_p, leaving_p, kept_p, chunks_p,
-    value_b, value_t, value_h, dt_b, dt_t, dt_h, key_b, key_t, key_g,
+    value_p, dt_p, high_p, low_p, key_p, entering_p, run_p, leaving_p, kept_p, chunks_p,
+    value_b, value_t, value_h, key_b, key_t, key_g,
     seq_len, segment_len, n_segments, n_heads, heads_a_group, d_head, d_state, n_parts,
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, REVERSE: tl.constexpr,
-    SOFTPLUS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+    DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Carry a state over a segment: values x and keys B give states; dy and C, last to first, give their gradients.
 
     It leaves the state after the segment and what survives of the one that entered, or the state that each chunk meets.
     """
-    EXACT: tl.constexpr = PRECISION == "tf32x3"
     part, head, segment, row = _locate(n_parts, n_heads, n_segments)
     group = head // heads_a_group
     channels, states, offsets = part * P + tl.arange(0, P), tl.arange(0, N), tl.arange(0, Q)
     value_p += row * value_b + head * value_h
-    dt_p += row * dt_b + head * dt_h
+    at = (row * n_heads + head) * seq_len
+    dt_p += at
+    high_p += at
+    if low_p is not None:
+        low_p += at
     key_p += row * key_b + group * key_g
     if run_p is not None:
         run_p += row * seq_len
-    A = tl.load(A_p + head)
-    bias = 0.0
-    if bias_p is not None:
-        bias = tl.load(bias_p + head)
     state = tl.zeros([P, N], tl.float32)
     at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
     if entering_p is not None:
@@ -189,11 +232,12 @@ def sweep(
         chunk = first + index
         if REVERSE:
             chunk = first + n_chunks - 1 - index
-        tokens = chunk * Q + offsets
-        value = _rows(value_p, tokens, value_t, channels, seq_len, d_head, DOT)
-        key = _rows(key_p, tokens, key_t, states, seq_len, d_state, DOT)
-        _, dt, high, low = _token_steps(dt_p, dt_t, bias, A, tokens, seq_len, SOFTPLUS, EXACT)
-        from_start, to_end, across = _outer_decays(high, low, run_p, offsets, chunk * Q, seq_len, Q, EXACT)
+        start = chunk * Q
+        value = _rows(value_p, start, offsets, value_t, channels, seq_len, d_head, DOT)
+        key = _rows(key_p, start, offsets, key_t, states, seq_len, d_state, DOT)
+        dt, high, low, from_start, to_end, across = _chunk_decays(
+            dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q
+        )
         if chunks_p is not None:
             chunk_at, _ = _state_at(row * tl.cdiv(seq_len, Q) + chunk, n_heads, head, d_head, d_state, channels, states)
             tl.store(chunks_p + chunk_at, state, mask=is_state)
@@ -233,18 +277,16 @@ def join_segments(states_p, kept_p, initial_p, n_segments, n_heads, d_all, REVER
 
 @triton.jit
 def gradients(
-    x_p, dy_p, dt_p, A_p, B_p, C_p, D_p, bias_p, run_p, states_p, d_states_p,
-    dx_p, ddt_p, dA_p, dB_p, dC_p, dD_p, dbias_p,
-    x_b, x_t, x_h, dy_b, dy_t, dy_h, dt_b, dt_t, dt_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d,
+    x_p, dy_p, dt_p, high_p, low_p, A_p, B_p, C_p, D_p, run_p, states_p, d_states_p,
+    dx_p, d_dt_p, dA_p, dB_p, dC_p, dD_p,
+    x_b, x_t, x_h, dy_b, dy_t, dy_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d,
     batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
-    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
-    SOFTPLUS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Give the gradients of one chunk, head by head (or part by part of a head) for a block of a group's heads.
 
     dB and dC gather over the block, and what a head adds through the chunk's own tokens is gathered as (j, i) first.
     """
-    EXACT: tl.constexpr = PRECISION == "tf32x3"
     n_chunks = tl.cdiv(seq_len, Q)
     n_groups = n_heads // heads_a_group
     pid = tl.program_id(0)
@@ -258,10 +300,9 @@ def gradients(
     is_token = tokens < seq_len
     if run_p is not None:
         run_p += row * seq_len
-    B = _rows(B_p + row * B_b + group * B_g, tokens, B_t, states, seq_len, d_state, DOT)
-    C = _rows(C_p + row * C_b + group * C_g, tokens, C_t, states, seq_len, d_state, DOT)
+    B = _rows(B_p + row * B_b + group * B_g, start, offsets, B_t, states, seq_len, d_state, DOT)
+    C = _rows(C_p + row * C_b + group * C_g, start, offsets, C_t, states, seq_len, d_state, DOT)
     products = tl.dot(B, tl.trans(C), input_precision=PRECISION)
-    own_products = tl.sum(tl.where(offsets[:, None] == offsets[None, :], products, 0.0), 1)
     reads = offsets[:, None] <= offsets[None, :]
     if run_p is not None:
         run = tl.load(run_p + tl.minimum(tokens, seq_len - 1))
@@ -275,74 +316,67 @@ def gradients(
         part = index % n_parts
         channels = part * P + tl.arange(0, P)
         in_head = channels < d_head
-        A = tl.load(A_p + head)
-        bias = 0.0
-        if bias_p is not None:
-            bias = tl.load(bias_p + head)
-        raw, dt, high, low = _token_steps(
-            dt_p + row * dt_b + head * dt_h, dt_t, bias, A, tokens, seq_len, SOFTPLUS, EXACT
+        at = (row * n_heads + head) * seq_len
+        low_at = low_p
+        if low_p is not None:
+            low_at = low_p + at
+        dt, high, low, from_start, to_end, across = _chunk_decays(
+            dt_p + at, high_p + at, low_at, run_p, start, offsets, seq_len, Q
         )
-        from_start, to_end, across = _outer_decays(high, low, run_p, offsets, start, seq_len, Q, EXACT)
         segments = high[None, :] - high[:, None]
-        if EXACT:
+        if low_p is not None:
             segments += low[None, :] - low[:, None]
         within = tl.exp2(tl.where(reads, segments, float("-inf")))
-        x = _rows(x_p + row * x_b + head * x_h, tokens, x_t, channels, seq_len, d_head, DOT)
-        dy = _rows(dy_p + row * dy_b + head * dy_h, tokens, dy_t, channels, seq_len, d_head, DOT)
-        at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
-        state = tl.load(states_p + at, mask=is_state, other=0.0)
-        d_state_after = tl.load(d_states_p + at, mask=is_state, other=0.0)
+        x = _rows(x_p + row * x_b + head * x_h, start, offsets, x_t, channels, seq_len, d_head, DOT)
+        dy = _rows(dy_p + row * dy_b + head * dy_h, start, offsets, dy_t, channels, seq_len, d_head, DOT)
+        state_at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
+        state = tl.load(states_p + state_at, mask=is_state, other=0.0)
+        d_state_after = tl.load(d_states_p + state_at, mask=is_state, other=0.0)
 
         # Through the chunk's own tokens.
         pairs = tl.dot(x, tl.trans(dy), input_precision=PRECISION) * within
         d_products += pairs * dt[:, None]
-        strict = tl.where(offsets[:, None] < offsets[None, :], pairs * products, 0.0)
-        later = tl.sum(strict, 1)
+        pairs *= products
+        of_pairs = tl.sum(pairs, 1)
         d_written = tl.dot((products * within).to(DOT), dy, input_precision=PRECISION)
-        own = x.to(tl.float32) * dy.to(tl.float32)
-        d_dt = later + own_products * tl.sum(own, 1)
 
         # Through the state that leaves.
         d_kept = tl.dot(B, tl.trans(d_state_after), input_precision=PRECISION) * to_end[:, None]
         d_written += d_kept
         kept = tl.sum(d_kept * x.to(tl.float32), 1)
-        d_dt += kept
+        d_dt = of_pairs + kept
         kept *= dt
-        dB += tl.dot(x, d_state_after, input_precision=PRECISION) * (dt * to_end)[:, None]
+        weighted = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
+        dB = tl.dot(weighted, d_state_after, acc=dB, input_precision=PRECISION)
 
         # Through the state that entered.
-        d_read = tl.dot(dy, state, input_precision=PRECISION) * from_start[:, None]
-        dC += d_read
-        carried = tl.sum(d_read * C.to(tl.float32), 1)
+        weighted = dy.to(tl.float32) * from_start[:, None]
+        dC = tl.dot(weighted.to(DOT), state, acc=dC, input_precision=PRECISION)
+        carried = tl.sum(weighted * tl.dot(C, tl.trans(state), input_precision=PRECISION), 1)
         whole = tl.sum(state.to(tl.float32) * d_state_after.to(tl.float32)) * across
 
         # A token's decay acts on all that was written before it and is read by it or later: on pairs j < k ≤ i.
-        if EXACT:
-            crossing = tl.cumsum(strict * dt[:, None], 1, reverse=True)
-            d_decay = whole + tl.sum(tl.where(offsets[:, None] < offsets[None, :], crossing, 0.0), 0)
+        later = offsets[:, None] < offsets[None, :]
+        if low_p is not None:
+            crossing = tl.cumsum(tl.where(later, pairs * dt[:, None], 0.0), 1, reverse=True)
+            d_decay = whole + tl.sum(tl.where(later, crossing, 0.0), 0)
             d_decay += tl.cumsum(carried, 0, reverse=True) + (tl.cumsum(kept, 0) - kept)
         else:
             # One running sum in place of one for each j, which takes back what it added: good for half precision.
-            d_change = kept + dt * later - tl.sum(strict * dt[:, None], 0) - carried
-            d_decay = whole + tl.sum(carried, 0) + (tl.cumsum(d_change, 0) - d_change)
-        d_dt += d_decay * A
-        if SOFTPLUS:
-            d_dt *= sigmoid(raw)
-        d_dt = tl.where(is_token, d_dt, 0.0)
-        token_at = (row * seq_len + tokens) * n_heads + head
-        tl.store(ddt_p + part * (batch * seq_len * n_heads).to(tl.int64) + token_at, d_dt, mask=is_token)
+            change = kept - carried + dt * of_pairs - tl.sum(pairs * dt[:, None], 0)
+            d_decay = whole + tl.sum(carried, 0) + (tl.cumsum(change, 0) - change)
+        tl.store(d_dt_p + part * (batch * seq_len * n_heads).to(tl.int64) + at + tokens, d_dt + d_decay * tl.load(A_p + head), mask=is_token)
         dx = d_written * dt[:, None]
         if D_p is not None:
             D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
             dx += dy.to(tl.float32) * D[None, :]
         inside = is_token[:, None] & in_head[None, :]
-        tl.store(dx_p + token_at[:, None] * d_head + channels[None, :], dx, mask=inside)
+        tl.store(dx_p + ((row * seq_len + tokens) * n_heads + head)[:, None] * d_head + channels[None, :], dx, mask=inside)
         sums_at = (row * n_chunks + chunk) * n_heads + head
-        part_at = sums_at * n_parts + part
-        tl.store(dA_p + part_at, tl.sum(d_decay * dt, 0))
-        tl.store(dbias_p + part_at, tl.sum(d_dt, 0))
+        tl.store(dA_p + sums_at * n_parts + part, tl.sum(d_decay * dt, 0))
         if D_p is not None:
-            tl.store(dD_p + sums_at * d_head + channels, tl.sum(own, 0), mask=in_head)
+            own = tl.sum(x.to(tl.float32) * dy.to(tl.float32), 0)
+            tl.store(dD_p + sums_at * d_head + channels, own, mask=in_head)
     dB = tl.dot(d_products.to(DOT), C, acc=dB, input_precision=PRECISION)
     dC = tl.dot(tl.trans(d_products).to(DOT), B, acc=dC, input_precision=PRECISION)
     keys_at = ((block * batch + row) * seq_len + tokens) * n_groups + group

@@ -1,10 +1,11 @@
 """The short causal convolution, one filter a channel."""
 
 from mambattn.ops._dispatch import register
-from mambattn.ops._native.serves import missing, refuses
+from mambattn.ops._native.serves import missing, refuses, refuses_gradients
 from mambattn.ops._triton import serves as triton
 from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
 from mambattn.ops.conv.native import causal_conv1d_native
+from mambattn.ops.conv.native_step import causal_conv1d_step_native
 from mambattn.ops.conv.reference import causal_conv1d_reference, conv_advance
 from mambattn.ops.conv.vectorised import causal_conv1d_torch
 
@@ -24,6 +25,15 @@ register(
 
 register("causal_conv1d_step", "reference", conv_advance, "tensor operations, the definition")
 register("causal_conv1d_step", "torch", conv_advance, "the same tensor operations, any device")
+register(
+    "causal_conv1d_step",
+    "native",
+    causal_conv1d_step_native,
+    "plain C on the CPU, computes in float32, gives no gradients",
+    missing=missing,
+    refuses=refuses_gradients,
+    takes_any_type=True,
+)
 
 register(
     "causal_conv1d",

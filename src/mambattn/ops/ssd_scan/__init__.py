@@ -1,10 +1,11 @@
 """State-space duality, the recurrence of Mamba-2."""
 
 from mambattn.ops._dispatch import register
-from mambattn.ops._native.serves import missing, refuses
+from mambattn.ops._native.serves import missing, refuses, refuses_gradients
 from mambattn.ops._triton import serves as triton
 from mambattn.ops.ssd_scan.api import ssd, ssd_step
 from mambattn.ops.ssd_scan.native import ssd_native
+from mambattn.ops.ssd_scan.native_step import ssd_step_native
 from mambattn.ops.ssd_scan.reference import ssd_advance, ssd_reference
 from mambattn.ops.ssd_scan.vectorised import ssd_torch
 
@@ -24,6 +25,15 @@ register(
 
 register("ssd_step", "reference", ssd_advance, "tensor operations, the definition")
 register("ssd_step", "torch", ssd_advance, "the same tensor operations, any device")
+register(
+    "ssd_step",
+    "native",
+    ssd_step_native,
+    "plain C on the CPU, computes in float32, gives no gradients",
+    missing=missing,
+    refuses=refuses_gradients,
+    takes_any_type=True,
+)
 
 register(
     "ssd",

@@ -50,7 +50,7 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Give (batch, seq_len, n_heads, d_head) as rows of channels, copied only where the heads do not lie side by side."""
+    """Give (batch, seq_len, n_heads, d_head) as rows of channels; a copy where the heads do not lie side by side."""
     return _dense(x.flatten(2))
 
 
@@ -203,10 +203,7 @@ def _backward(
         call.pointers(dinitial=dinitial)
     call.run("mambattn_ssd_backward", batch_parts, head_parts)
     dB, dC = (part[0] if head_parts == 1 else part.sum(0) for part in (dB, dC))
-    if D is None:
-        dD = x.new_empty(0)
-    else:
-        dD = dD.sum((0, 2) if D.ndim == 1 else 0).to(D.dtype)
+    dD = x.new_empty(0) if D is None else dD.sum((0, 2) if D.ndim == 1 else 0).to(D.dtype)
     return (
         *(dx, ddt, dA.sum(0).to(A.dtype), dB.to(B.dtype), dC.to(C.dtype), dD, dz),
         x.new_empty(0) if dt_bias is None else dbias.sum(0).to(dt_bias.dtype),

@@ -1,0 +1,85 @@
+"""Backend "native" of the one-token step of ssd, forward only; a custom op of torch where a graph asks for one."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from mambattn.ops._native import library as native
+from mambattn.ops._native.library import TYPES, View
+
+_ITEM = 1 << 16
+"""States that are worth a thread: below, waking one takes longer than the work."""
+
+
+class StepJob(ctypes.Structure):
+    """The arguments of a step; the fields are those of csrc/step.h, in the same order."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in ("batch", "n_heads", "d_head", "n_groups", "d_state", "items", "dt_softplus", "next")
+        ),
+        *((name, View) for name in ("x", "dt", "z", "B", "C", "y")),
+        *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "state", "new_state")),
+    ]
+
+
+def _token_view(x: Tensor) -> View:
+    return View(x.data_ptr(), x.stride(0), 0, x.stride(1) if x.ndim == 3 else 0, TYPES.index(x.dtype))
+
+
+def _run(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state: Tensor,
+    dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, n_heads, d_head = x.shape
+    y, new_state = x.new_empty(x.shape), state.new_empty(state.shape, dtype=torch.float32)
+    items = max(1, min(state.numel() // _ITEM, batch * n_heads))
+    job = StepJob(batch, n_heads, d_head, *B.shape[1:], items, dt_softplus)
+    if D is not None:
+        D = D.reshape(n_heads, -1).expand(n_heads, d_head)
+    tokens = {"x": x, "dt": dt, "z": z, "B": B.float(), "C": C.float(), "y": y}
+    tokens = {name: t if t.stride(-1) == 1 else t.contiguous() for name, t in tokens.items() if t is not None}
+    floats = {"A": A, "D": D, "bias": dt_bias, "state": state, "new_state": new_state}
+    floats = {name: t.float().contiguous() for name, t in floats.items() if t is not None}
+    for name, t in tokens.items():
+        setattr(job, name, _token_view(t))
+    for name, t in floats.items():
+        setattr(job, name, t.data_ptr())
+    native.current().run("mambattn_ssd_step", job, items)
+    return y, new_state
+
+
+_step = torch.library.custom_op("mambattn::ssd_step", _run, mutates_args=())
+
+
+@_step.register_fake
+def _(x, dt, A, B, C, D, z, dt_bias, state, dt_softplus):
+    return x.new_empty(x.shape), state.new_empty(state.shape, dtype=torch.float32)
+
+
+def ssd_step_native(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state: Tensor,
+    dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run the C step; arguments and result are those of `ssd_advance`."""
+    # Going through the dispatcher of torch takes as long as a small step, and only a graph needs it.
+    step = _step if torch.compiler.is_compiling() else _run
+    return step(x, dt, A, B, C, D, z, dt_bias, state, dt_softplus)

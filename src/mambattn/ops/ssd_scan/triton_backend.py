@@ -254,25 +254,38 @@ def _backward(
     heads_a_block = -(-heads // n_blocks)
     n_blocks = -(-heads // heads_a_block)
     dx = x.new_empty(x.shape)
-    d_steps = call.floats(n_parts, *call.dt.shape)
-    dA = call.floats(batch * n_chunks, n_heads, n_parts)
+    # The gradients by what tokens write and by what they read lie side by side, and are added at the end.
+    d_steps = call.floats(2, n_parts, *call.dt.shape)
+    dA = call.floats(2, batch * n_chunks, n_heads, n_parts)
     dB = B.new_empty((n_blocks, *B.shape), dtype=B.dtype if n_blocks == 1 else torch.float32)
-    dC = C.new_empty((n_blocks, *C.shape), dtype=C.dtype if n_blocks == 1 else torch.float32)
+    dC = call.floats(2, n_blocks, *C.shape)
     dD = None if D is None else call.floats(batch * n_chunks, n_heads, d_head)
+    programs = batch * n_chunks * call.n_groups * n_blocks
+    sizes = (
+        *(batch, seq_len, n_heads, n_heads // call.n_groups, d_head, call.d_state),
+        *(n_parts, n_blocks, heads_a_block),
+    )
+    options = {**chunk._asdict(), **call.precision}
     launch(
-        kernels.gradients,
-        batch * n_chunks * call.n_groups * n_blocks,
-        *(call.x, dy, call.dt, call.high, call.low, call.A, call.B, call.C, call.D, call.runs, states, d_states),
-        *(dx, d_steps, dA, dB, dC, dD),
+        kernels.written_gradients,
+        programs,
+        *(call.x, dy, call.dt, call.high, call.low, call.A, call.B, call.C, call.D, call.runs, d_states),
+        *(dx, d_steps[0], dA[0], dB, dC[0], dD),
         *(*call.x.stride()[:3], *dy.stride()[:3], *call.B.stride()[:3], *call.C.stride()[:3]),
         *((0, 0) if call.D is None else call.D.stride()),
-        *(batch, seq_len, n_heads, n_heads // call.n_groups, d_head, call.d_state, n_parts, n_blocks, heads_a_block),
-        **chunk._asdict(),
-        **call.precision,
+        *sizes,
+        **options,
     )
-    ddt, dbias = call.step_gradients(d_steps)
+    launch(
+        kernels.read_gradients,
+        programs,
+        *(dy, call.dt, call.high, call.low, call.A, call.C, call.runs, states, d_states, d_steps[1], dA[1], dC[1]),
+        *(*dy.stride()[:3], *call.C.stride()[:3], *sizes),
+        **options,
+    )
+    ddt, dbias = call.step_gradients(d_steps.flatten(0, 1))
     return (
-        *(dx, ddt, dA.sum((0, 2)).to(A.dtype), _total(dB, B), _total(dC, C)),
+        *(dx, ddt, dA.sum((0, 1, 3)).to(A.dtype), _total(dB, B), _total(dC.flatten(0, 1), C)),
         x.new_empty(0)
         if D is None or dD is None
         else dD.sum(0).sum_to_size(n_heads, D.numel() // n_heads).view_as(D).to(D.dtype),

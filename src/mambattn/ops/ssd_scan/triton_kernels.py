@@ -141,7 +141,7 @@ def forward(
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
     DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Go through the chunks of a segment, first to last, with the state in registers."""
+    """Go through the chunks of a segment, first to last, with the state (state, channel) in registers."""
     part, head, segment, row = _locate(n_parts, n_heads, n_segments)
     group = head // heads_a_group
     channels, states, offsets = part * P + tl.arange(0, P), tl.arange(0, N), tl.arange(0, Q)
@@ -157,10 +157,12 @@ def forward(
     y_p += (row * seq_len * n_heads + head) * d_head
     if run_p is not None:
         run_p += row * seq_len
-    state = tl.zeros([P, N], tl.float32)
-    at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
+    state = tl.zeros([N, P], tl.float32)
     if entering_p is not None:
-        state = tl.load(entering_p + at, mask=is_state, other=0.0)
+        at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
+        state = tl.load(entering_p + tl.trans(at), mask=tl.trans(is_state), other=0.0)
+    if D_p is not None:
+        D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
     last = tl.minimum((segment + 1) * segment_len, seq_len)
     for start in tl.range(segment * segment_len, last, Q, num_stages=STAGES):
         tokens = start + offsets
@@ -180,10 +182,9 @@ def forward(
             reads = reads & (run[:, None] == run[None, :])
         within = tl.exp2(tl.where(reads, segments, float("-inf"))) * dt[None, :]
         scores = tl.dot(C, tl.trans(B), input_precision=PRECISION) * within
-        y = tl.dot(C, tl.trans(state.to(DOT)), input_precision=PRECISION) * from_start[:, None]
+        y = tl.dot(C, state.to(DOT), input_precision=PRECISION) * from_start[:, None]
         y = tl.dot(scores.to(DOT), x, acc=y, input_precision=PRECISION)
         if D_p is not None:
-            D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
             y += x.to(tl.float32) * D[None, :]
         inside = (tokens < seq_len)[:, None] & in_head[None, :]
         if z_p is not None:
@@ -191,10 +192,10 @@ def forward(
             y *= z * sigmoid(z)
         tl.store(y_p + tokens.to(tl.int64)[:, None] * (n_heads * d_head) + channels[None, :], y, mask=inside)
         written = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
-        state = tl.dot(tl.trans(written), B, acc=state * across, input_precision=PRECISION)
+        state = tl.dot(tl.trans(B), written, acc=state * across, input_precision=PRECISION)
     if final_p is not None:
         at, is_state = _state_at(row, n_heads, head, d_head, d_state, channels, states)
-        tl.store(final_p + at, state, mask=is_state & (last == seq_len))
+        tl.store(final_p + tl.trans(at), state, mask=tl.trans(is_state) & (last == seq_len))
 
 
 @triton.jit
@@ -276,17 +277,8 @@ def join_segments(states_p, kept_p, initial_p, n_segments, n_heads, d_all, REVER
 
 
 @triton.jit
-def gradients(
-    x_p, dy_p, dt_p, high_p, low_p, A_p, B_p, C_p, D_p, run_p, states_p, d_states_p,
-    dx_p, d_dt_p, dA_p, dB_p, dC_p, dD_p,
-    x_b, x_t, x_h, dy_b, dy_t, dy_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d,
-    batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
-    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Give the gradients of one chunk, head by head (or part by part of a head) for a block of a group's heads.
-
-    dB and dC gather over the block, and what a head adds through the chunk's own tokens is gathered as (j, i) first.
-    """
+def _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q: tl.constexpr):
+    """Give the chunk, group and row of a program, and its share of the group's heads (or parts of heads)."""
     n_chunks = tl.cdiv(seq_len, Q)
     n_groups = n_heads // heads_a_group
     pid = tl.program_id(0)
@@ -294,7 +286,32 @@ def gradients(
     group = pid // n_blocks % n_groups
     chunk = pid // (n_blocks * n_groups) % n_chunks
     row = (pid // (n_blocks * n_groups * n_chunks)).to(tl.int64)
-    start = chunk * Q
+    first = block * heads_a_block
+    return block, group, chunk, row, first, tl.minimum(first + heads_a_block, heads_a_group * n_parts)
+
+
+@triton.jit
+def _store_keys(p, x, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state):
+    """Store a share of dB or dC, which are (share, batch, seq_len, n_groups, d_state)."""
+    at = ((block * batch + row) * seq_len + start + offsets) * n_groups + group
+    inside = (start + offsets < seq_len)[:, None] & (states < d_state)[None, :]
+    tl.store(p + at[:, None] * d_state + states[None, :], x, mask=inside)
+
+
+@triton.jit
+def written_gradients(
+    x_p, dy_p, dt_p, high_p, low_p, A_p, B_p, C_p, D_p, run_p, d_states_p, dx_p, d_dt_p, dA_p, dB_p, dC_p, dD_p,
+    x_b, x_t, x_h, dy_b, dy_t, dy_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d,
+    batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
+    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Give the gradients of one chunk by what its tokens write, to each other and to the state that leaves.
+
+    A program goes through a block of a group's heads (or parts of heads). dB and dC gather over the block, and what a
+    head adds through the chunk's own tokens is gathered as (j, i) first.
+    """
+    block, group, chunk, row, first, stop = _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q)
+    start, n_chunks = chunk * Q, tl.cdiv(seq_len, Q)
     states, offsets = tl.arange(0, N), tl.arange(0, Q)
     tokens = start + offsets
     is_token = tokens < seq_len
@@ -309,9 +326,7 @@ def gradients(
         reads = reads & (run[:, None] == run[None, :])
     d_products = tl.zeros([Q, Q], tl.float32)
     dB = tl.zeros([Q, N], tl.float32)
-    dC = tl.zeros([Q, N], tl.float32)
-    first = block * heads_a_block
-    for index in range(first, tl.minimum(first + heads_a_block, heads_a_group * n_parts)):
+    for index in range(first, stop):
         head = group * heads_a_group + index // n_parts
         part = index % n_parts
         channels = part * P + tl.arange(0, P)
@@ -320,7 +335,7 @@ def gradients(
         low_at = low_p
         if low_p is not None:
             low_at = low_p + at
-        dt, high, low, from_start, to_end, across = _chunk_decays(
+        dt, high, low, _, to_end, _ = _chunk_decays(
             dt_p + at, high_p + at, low_at, run_p, start, offsets, seq_len, Q
         )
         segments = high[None, :] - high[:, None]
@@ -330,56 +345,86 @@ def gradients(
         x = _rows(x_p + row * x_b + head * x_h, start, offsets, x_t, channels, seq_len, d_head, DOT)
         dy = _rows(dy_p + row * dy_b + head * dy_h, start, offsets, dy_t, channels, seq_len, d_head, DOT)
         state_at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
-        state = tl.load(states_p + state_at, mask=is_state, other=0.0)
         d_state_after = tl.load(d_states_p + state_at, mask=is_state, other=0.0)
 
-        # Through the chunk's own tokens.
         pairs = tl.dot(x, tl.trans(dy), input_precision=PRECISION) * within
         d_products += pairs * dt[:, None]
         pairs *= products
-        of_pairs = tl.sum(pairs, 1)
-        d_written = tl.dot((products * within).to(DOT), dy, input_precision=PRECISION)
-
-        # Through the state that leaves.
-        d_kept = tl.dot(B, tl.trans(d_state_after), input_precision=PRECISION) * to_end[:, None]
-        d_written += d_kept
-        kept = tl.sum(d_kept * x.to(tl.float32), 1)
-        d_dt = of_pairs + kept
-        kept *= dt
+        read = tl.sum(pairs, 1)
+        d_written = tl.dot(B, tl.trans(d_state_after), input_precision=PRECISION) * to_end[:, None]
+        kept = tl.sum(d_written * x.to(tl.float32), 1)
+        d_written = tl.dot((products * within).to(DOT), dy, acc=d_written, input_precision=PRECISION)
         weighted = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
         dB = tl.dot(weighted, d_state_after, acc=dB, input_precision=PRECISION)
-
-        # Through the state that entered.
-        weighted = dy.to(tl.float32) * from_start[:, None]
-        dC = tl.dot(weighted.to(DOT), state, acc=dC, input_precision=PRECISION)
-        carried = tl.sum(weighted * tl.dot(C, tl.trans(state), input_precision=PRECISION), 1)
-        whole = tl.sum(state.to(tl.float32) * d_state_after.to(tl.float32)) * across
 
         # A token's decay acts on all that was written before it and is read by it or later: on pairs j < k ≤ i.
         later = offsets[:, None] < offsets[None, :]
         if low_p is not None:
             crossing = tl.cumsum(tl.where(later, pairs * dt[:, None], 0.0), 1, reverse=True)
-            d_decay = whole + tl.sum(tl.where(later, crossing, 0.0), 0)
-            d_decay += tl.cumsum(carried, 0, reverse=True) + (tl.cumsum(kept, 0) - kept)
+            d_decay = tl.sum(tl.where(later, crossing, 0.0), 0) + (tl.cumsum(dt * kept, 0) - dt * kept)
         else:
             # One running sum in place of one for each j, which takes back what it added: good for half precision.
-            change = kept - carried + dt * of_pairs - tl.sum(pairs * dt[:, None], 0)
-            d_decay = whole + tl.sum(carried, 0) + (tl.cumsum(change, 0) - change)
-        tl.store(d_dt_p + part * (batch * seq_len * n_heads).to(tl.int64) + at + tokens, d_dt + d_decay * tl.load(A_p + head), mask=is_token)
+            change = dt * (read + kept) - tl.sum(pairs * dt[:, None], 0)
+            d_decay = tl.cumsum(change, 0) - change
+        d_dt = read + kept + d_decay * tl.load(A_p + head)
+        tl.store(d_dt_p + part * (batch * seq_len * n_heads).to(tl.int64) + at + tokens, d_dt, mask=is_token)
+        sums_at = (row * n_chunks + chunk) * n_heads + head
+        tl.store(dA_p + sums_at * n_parts + part, tl.sum(d_decay * dt, 0))
         dx = d_written * dt[:, None]
         if D_p is not None:
             D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
             dx += dy.to(tl.float32) * D[None, :]
-        inside = is_token[:, None] & in_head[None, :]
-        tl.store(dx_p + ((row * seq_len + tokens) * n_heads + head)[:, None] * d_head + channels[None, :], dx, mask=inside)
-        sums_at = (row * n_chunks + chunk) * n_heads + head
-        tl.store(dA_p + sums_at * n_parts + part, tl.sum(d_decay * dt, 0))
-        if D_p is not None:
-            own = tl.sum(x.to(tl.float32) * dy.to(tl.float32), 0)
-            tl.store(dD_p + sums_at * d_head + channels, own, mask=in_head)
+            dD = tl.sum(x.to(tl.float32) * dy.to(tl.float32), 0)
+            tl.store(dD_p + sums_at * d_head + channels, dD, mask=in_head)
+        dx_at = ((row * seq_len + tokens) * n_heads + head)[:, None] * d_head + channels[None, :]
+        tl.store(dx_p + dx_at, dx, mask=is_token[:, None] & in_head[None, :])
+    n_groups = n_heads // heads_a_group
     dB = tl.dot(d_products.to(DOT), C, acc=dB, input_precision=PRECISION)
-    dC = tl.dot(tl.trans(d_products).to(DOT), B, acc=dC, input_precision=PRECISION)
-    keys_at = ((block * batch + row) * seq_len + tokens) * n_groups + group
-    inside = is_token[:, None] & (states < d_state)[None, :]
-    tl.store(dB_p + keys_at[:, None] * d_state + states[None, :], dB, mask=inside)
-    tl.store(dC_p + keys_at[:, None] * d_state + states[None, :], dC, mask=inside)
+    _store_keys(dB_p, dB, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)
+    dC = tl.dot(tl.trans(d_products).to(DOT), B, input_precision=PRECISION)
+    _store_keys(dC_p, dC, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)
+
+
+@triton.jit
+def read_gradients(
+    dy_p, dt_p, high_p, low_p, A_p, C_p, run_p, states_p, d_states_p, d_dt_p, dA_p, dC_p,
+    dy_b, dy_t, dy_h, C_b, C_t, C_g,
+    batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
+    Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Give the gradients of one chunk by what its tokens read of the state that enters, which may leave again."""
+    block, group, chunk, row, first, stop = _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q)
+    start, n_chunks = chunk * Q, tl.cdiv(seq_len, Q)
+    states, offsets = tl.arange(0, N), tl.arange(0, Q)
+    tokens = start + offsets
+    if run_p is not None:
+        run_p += row * seq_len
+    C = _rows(C_p + row * C_b + group * C_g, start, offsets, C_t, states, seq_len, d_state, DOT)
+    dC = tl.zeros([Q, N], tl.float32)
+    for index in range(first, stop):
+        head = group * heads_a_group + index // n_parts
+        part = index % n_parts
+        channels = part * P + tl.arange(0, P)
+        at = (row * n_heads + head) * seq_len
+        low_at = low_p
+        if low_p is not None:
+            low_at = low_p + at
+        dt, _, _, from_start, _, across = _chunk_decays(
+            dt_p + at, high_p + at, low_at, run_p, start, offsets, seq_len, Q
+        )
+        dy = _rows(dy_p + row * dy_b + head * dy_h, start, offsets, dy_t, channels, seq_len, d_head, DOT)
+        state_at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
+        state = tl.load(states_p + state_at, mask=is_state, other=0.0)
+        d_state_after = tl.load(d_states_p + state_at, mask=is_state, other=0.0)
+        weighted = dy.to(tl.float32) * from_start[:, None]
+        dC = tl.dot(weighted.to(DOT), state, acc=dC, input_precision=PRECISION)
+        carried = tl.sum(weighted * tl.dot(C, tl.trans(state), input_precision=PRECISION), 1)
+        whole = tl.sum(state.to(tl.float32) * d_state_after.to(tl.float32)) * across
+        d_decay = whole + tl.cumsum(carried, 0, reverse=True)
+        d_dt = d_decay * tl.load(A_p + head)
+        d_dt_at = part * (batch * seq_len * n_heads).to(tl.int64) + at + tokens
+        tl.store(d_dt_p + d_dt_at, d_dt, mask=tokens < seq_len)
+        sums_at = ((row * n_chunks + chunk) * n_heads + head) * n_parts + part
+        tl.store(dA_p + sums_at, tl.sum(d_decay * dt, 0))
+    n_groups = n_heads // heads_a_group
+    _store_keys(dC_p, dC, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)

@@ -336,6 +336,7 @@ static void backward_range(const job *j, int64_t batch_part, range r, int64_t pa
             const vec *start = c ? (const vec *)j->checkpoints + (b * chunks + c - 1) * lanes + vector * N
                                : j->initial_state ? (const vec *)j->initial_state + b * lanes + vector * N
                                                   : zeros;
+            for (int64_t i = 0; i < size; i++) __builtin_prefetch(start + i); /* needed after the next line */
             open_steps(j, w.at, b, r, t0, steps);
             backward_states(j, &w, b, r, part, t0, steps, start, add);
             close_steps(j, w.at, b, r, t0, steps, dD, dbias);

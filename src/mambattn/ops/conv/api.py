@@ -116,7 +116,8 @@ def causal_conv1d(
     check_seq_idx(seq_idx, batch, seq_len, x.device)
     y, final_state = run("causal_conv1d", backend, (x, weight, bias, initial_state), seq_idx, activation)
     y = y.to(x.dtype)
-    return (y, final_state.to(x.dtype)) if return_final_state else y
+    # In memory of its own: a state that is a view would keep the whole of x.
+    return (y, final_state.to(x.dtype, copy=True)) if return_final_state else y
 
 
 def causal_conv1d_step(

@@ -7,6 +7,7 @@ from mambattn.ops.scan.api import selective_scan, selective_scan_step
 from mambattn.ops.scan.native import selective_scan_native
 from mambattn.ops.scan.native_step import selective_scan_step_native
 from mambattn.ops.scan.reference import selective_scan_reference, selective_scan_step_reference
+from mambattn.ops.scan.triton_backend import selective_scan_triton
 from mambattn.ops.scan.vectorised import selective_scan_torch
 
 __all__ = ["selective_scan", "selective_scan_step"]
@@ -28,7 +29,7 @@ register(
 register(
     "selective_scan",
     "triton",
-    triton.lazy("mambattn.ops.scan.triton_backend", "selective_scan_triton"),
+    selective_scan_triton,
     "GPU kernels, compute in float32",
     missing=triton.missing,
     refuses=triton.refuses,

@@ -1,169 +1,39 @@
 """Backend "triton": the GPU scan as two custom ops of torch, with fake tensors and autograd."""
 
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from mambattn.ops.scan.triton_kernels import pass_states, scan_backward, scan_forward
+from mambattn.ops._triton.launch import launch, power
+from mambattn.ops.scan.triton_call import Call, Cut, Shape
 
 __all__ = ["selective_scan_triton"]
 
-
-class Shape(NamedTuple):
-    """What a program, which is one warp, holds: `tile` steps, `lanes` states, `width` channels for each of `folds`."""
-
-    tile: int
-    folds: int
-    lanes: int
-    width: int
-
-
 FORWARD = Shape(tile=32, folds=1, lanes=2, width=16)
 BACKWARD = Shape(tile=16, folds=1, lanes=2, width=16)
-WARPS = 2
-"""Programs that a scheduler of the GPU holds at once, given their registers."""
-
-
-@cache
-def _schedulers(device: torch.device) -> int:
-    return 4 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
-
-
-def _power(n: int, most: int) -> int:
-    """Give the smallest power of two that is at least n, or ``most``."""
-    return min(most, 1 << (n - 1).bit_length())
 
 
 def _every(seq_len: int) -> int:
-    """Steps between two states kept for the backward: its tile."""
-    return max(2, _power(seq_len, BACKWARD.tile))
+    """Steps between two states kept for the backward, which is its tile."""
+    return max(2, min(power(seq_len), BACKWARD.tile))
 
 
-class _Call:
-    """A scan's arguments as the kernels take them."""
+def _pass_states(call: Call, cut: Cut, own: Tensor, span: Tensor, entry: Tensor, slot_step: int, *, back: bool) -> None:
+    """Join the chunks: make of what each contributes the state that enters each."""
+    from mambattn.ops.scan.triton_kernels import pass_states
 
-    def __init__(
-        self,
-        u: Tensor,
-        dt: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        z: Tensor | None,
-        dt_bias: Tensor | None,
-        seq_idx: Tensor | None,
-        dt_softplus: bool,
-        reverse: bool,
-    ) -> None:
-        self.reverse = reverse
-        self.batch, self.seq_len, self.d_inner = u.shape
-        self.n_groups, self.d_state = B.shape[2:]
-        self.d_group = self.d_inner // self.n_groups
-        self.A = A.float().contiguous()
-        self.reset = None if seq_idx is None else _resets(seq_idx, reverse)
-        dummy = self.A
-        self.sequences: list[Any] = []
-        strides: list[int] = []
-        for x in (u, dt, z):
-            start, *stride = self.rows(x)
-            self.sequences.append(dummy if start is None else start)
-            strides += stride
-        for x in (B.float(), C.float()):
-            start, *stride = self.rows(x)
-            self.sequences.append(start)
-            strides += [*stride, x.stride(2)]
-        u_p, dt_p, z_p, B_p, C_p = self.sequences
-        D_p, bias_p = (dummy if x is None else x.float().contiguous() for x in (D, dt_bias))
-        self.pointers = (u_p, dt_p, z_p, self.A, B_p, C_p, D_p, bias_p, dummy if self.reset is None else self.reset)
-        self.strides = strides
-        self.flags = {
-            "SOFTPLUS": dt_softplus,
-            "HAS_D": D is not None,
-            "HAS_BIAS": dt_bias is not None,
-            "HAS_Z": z is not None,
-            "HAS_RESET": self.reset is not None,
-        }
-
-    def rows(self, x: Tensor | None) -> tuple[Tensor | None, int, int]:
-        """Give where the first token scanned lies, and the distances between rows and between tokens."""
-        if x is None:
-            return None, 0, 0
-        if x.stride(-1) != 1:
-            x = x.contiguous()
-        batch, time = x.stride()[:2]
-        return (x[:, -1:], batch, -time) if self.reverse else (x, batch, time)
-
-    def floats(self, *shape: int) -> Tensor:
-        return self.A.new_empty(shape)
-
-    def cut(self, shape: Shape) -> "_Cut":
-        tile = max(2, _power(self.seq_len, shape.tile))
-        lanes = _power(self.d_state, shape.lanes)
-        n_blocks = -(-self.d_group // (shape.folds * shape.width))
-        n_tiles = -(-self.seq_len // tile)
-        warps = self.batch * self.n_groups * n_blocks
-        # Where rows and channels leave half of the GPU idle, time is cut too: a second pass over the decays, then each
-        # chunk by itself. One program too many would be a second wave, so the rest is left idle.
-        n_chunks = max(1, min(WARPS * _schedulers(self.A.device) // max(warps, 1), n_tiles // 4))
-        chunk_tiles = -(-n_tiles // n_chunks)
-        return _Cut(tile, shape.folds, lanes, shape.width, n_blocks, n_tiles, -(-n_tiles // chunk_tiles), chunk_tiles)
-
-    def keep(self, cut: "_Cut") -> Tensor | None:
-        """Say which chunks no sequence begins in."""
-        if self.reset is None:
-            return None
-        missing = cut.n_chunks * cut.chunk_tiles * cut.tile - self.seq_len
-        return pad(self.reset, (0, missing)).unflatten(1, (cut.n_chunks, -1)).amax(2) == 0
-
-    def sizes(self, cut: "_Cut", n_slots: int, first_chunk: int, n_run: int) -> tuple[int, ...]:
-        return (
-            *(self.seq_len, self.d_inner, self.d_group, self.d_state, self.n_groups, cut.n_blocks),
-            *(cut.n_chunks, cut.chunk_tiles, cut.n_tiles, n_slots, first_chunk, n_run),
-        )
-
-    def grid(self, cut: "_Cut", n_run: int) -> tuple[int]:
-        return (self.batch * n_run * self.n_groups * cut.n_blocks,)
-
-    def pass_states(
-        self, cut: "_Cut", own: Tensor, span: Tensor, entry: Tensor, slot_step: int, *, has_entry: bool, back: bool
-    ) -> None:
-        keep = self.keep(cut)
-        block = 128
-        pass_states[(self.batch * -(-self.d_state * self.d_inner // block),)](
-            *(own, span, span if keep is None else keep.to(torch.uint8), self.A, entry),
-            *(self.d_inner, self.d_state, cut.n_chunks, entry.shape[1], slot_step),
-            HAS_ENTRY=has_entry,
-            HAS_KEEP=keep is not None,
-            BACK=back,
-            BLOCK=block,
-            num_warps=4,
-        )
-
-
-class _Cut(NamedTuple):
-    """A `Shape` fitted to a call."""
-
-    tile: int
-    folds: int
-    lanes: int
-    width: int
-    n_blocks: int
-    n_tiles: int
-    n_chunks: int
-    chunk_tiles: int
-
-    def options(self) -> dict[str, int]:
-        return {"T": self.tile, "W": self.folds, "N_LANES": self.lanes, "J": self.width, "num_warps": 1}
-
-
-def _resets(seq_idx: Tensor, reverse: bool) -> Tensor:
-    """Say, in the order of the scan, before which steps the state becomes zero."""
-    order = seq_idx.flip(1) if reverse else seq_idx
-    return pad(order[:, 1:] != order[:, :-1], (1, 0)).to(torch.uint8).contiguous()
+    keep = call.keep(cut)
+    block = 128
+    launch(
+        *(pass_states, call.batch * -(-call.d_state * call.d_inner // block)),
+        *(own, span, span if keep is None else keep, call.A, entry),
+        *(call.d_inner, call.d_state, cut.n_chunks, entry.shape[1], slot_step),
+        HAS_KEEP=keep is not None,
+        BACK=back,
+        BLOCK=block,
+        num_warps=4,
+    )
 
 
 @torch.library.custom_op("mambattn::selective_scan_triton_forward", mutates_args=())
@@ -183,33 +53,31 @@ def _forward(
     want_final_state: bool,
     want_states: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    call = _Call(u, dt, A, B, C, D, z, dt_bias, seq_idx, dt_softplus, reverse)
+    from mambattn.ops.scan.triton_kernels import scan_forward  # triton is needed from here on, not before
+
+    call = Call(u, dt, A, B, C, D, z, dt_bias, seq_idx, dt_softplus, reverse)
     cut = call.cut(FORWARD)
-    every = _every(call.seq_len) if want_states else cut.tile
-    slot_step = cut.chunk_tiles * (cut.tile // every) if want_states else 1
-    n_slots = -(-call.seq_len // every) if want_states else cut.n_chunks
-    states = call.floats(call.batch, n_slots, call.d_state, call.d_inner)
-    if initial_state is not None:
-        states[:, 0] = initial_state.transpose(1, 2)
+    tile = cut.shape.tile
+    every = _every(call.seq_len) if want_states else tile
+    slot_step = cut.chunk_tiles * (tile // every) if want_states else 1
+    states = call.states(-(-call.seq_len // every) if want_states else cut.n_chunks, 0, initial_state)
     y = u.new_empty(u.shape)
-    final = call.floats(call.batch, call.d_state, call.d_inner)
-    options: dict[str, Any] = {**cut.options(), **call.flags, "EVERY": every, "HAS_INITIAL": initial_state is not None}
     y_p, *y_strides = call.rows(y)
-    if call.batch and cut.n_chunks > 1:
-        own = call.floats(call.batch, cut.n_chunks, call.d_state, call.d_inner)
-        span = call.floats(call.batch, cut.n_chunks, call.d_inner)
-        scan_forward[call.grid(cut, cut.n_chunks - 1)](
-            *(*call.pointers, y_p, own, final, span, *call.strides, *y_strides),
-            *call.sizes(cut, cut.n_chunks, 0, cut.n_chunks - 1),
-            **options | {"SAVE": False, "ONLY_STATES": True},
+    final = call.floats(call.d_state, call.d_inner)
+
+    def run(entry: Tensor, span: Tensor, n_run: int, **options: Any) -> None:
+        launch(
+            *(scan_forward, call.programs(cut, n_run), *call.pointers, y_p, entry, final, span),
+            *(*call.strides, *y_strides, *call.sizes(cut, entry.shape[1], 0, n_run)),
+            **{**cut.options(), **call.flags, "EVERY": every, **options},
         )
-        call.pass_states(cut, own, span, states, slot_step, has_entry=initial_state is not None, back=False)
-    if call.batch:
-        scan_forward[call.grid(cut, cut.n_chunks)](
-            *(*call.pointers, y_p, states, final, final, *call.strides, *y_strides),
-            *call.sizes(cut, n_slots, 0, cut.n_chunks),
-            **options | {"SAVE": want_states, "ONLY_STATES": False},
-        )
+
+    if cut.n_chunks > 1:
+        own = call.states(cut.n_chunks, 0, None, zeros=True)
+        span = call.floats(cut.n_chunks, call.d_inner)
+        run(own, span, cut.n_chunks - 1, SAVE=False, ONLY_STATES=True)
+        _pass_states(call, cut, own, span, states, slot_step, back=False)
+    run(states, final, cut.n_chunks, SAVE=want_states, ONLY_STATES=False)
     if not want_final_state:
         final = final[:0]
     return y, final.transpose(1, 2).contiguous(), states if want_states else states.new_empty(0, *A.shape)
@@ -218,11 +86,10 @@ def _forward(
 @_forward.register_fake
 def _(u, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx, dt_softplus, reverse, want_final_state, want_states):
     batch, seq_len, d_inner = u.shape
-    d_state, every = A.shape[1], _every(seq_len)
-    kept = (batch, -(-seq_len // every), d_state, d_inner) if want_states else (0, d_inner, d_state)
+    kept = (batch, -(-seq_len // _every(seq_len)), A.shape[1], d_inner) if want_states else (0, *A.shape)
     return (
         u.new_empty(batch, seq_len, d_inner),
-        u.new_empty(batch if want_final_state else 0, d_inner, d_state, dtype=torch.float32),
+        u.new_empty(batch if want_final_state else 0, *A.shape, dtype=torch.float32),
         u.new_empty(kept, dtype=torch.float32),
     )
 
@@ -245,51 +112,47 @@ def _backward(
     dt_softplus: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    call = _Call(u, dt, A, B, C, D, z, dt_bias, seq_idx, dt_softplus, reverse)
-    batch, seq_len, d_inner, d_state = call.batch, call.seq_len, call.d_inner, call.d_state
+    from mambattn.ops.scan.triton_gradients import scan_backward
+
+    call = Call(u, dt, A, B, C, D, z, dt_bias, seq_idx, dt_softplus, reverse)
     cut = call.cut(BACKWARD)
+    batch, seq_len, d_inner = u.shape
     dy_p, *dy_strides = call.rows(dout)
-    carry = call.floats(batch, cut.n_chunks, d_state, d_inner)
-    if dfinal is not None:
-        carry[:, -1] = dfinal.transpose(1, 2)
     du, ddt = u.new_empty(u.shape), dt.new_empty(u.shape)
     dz = u.new_empty(0, seq_len, d_inner) if z is None else z.new_empty(u.shape)
-    (du_p, *du_strides), ddt_p, dz_p = call.rows(du), call.rows(ddt)[0], du if z is None else call.rows(dz)[0]
-    dA = call.floats(batch, cut.n_chunks, d_state, d_inner)
-    dB, dC = (call.floats(cut.n_blocks, batch, seq_len, call.n_groups, d_state) for _ in range(2))
-    dD, dbias, span = (call.floats(batch, cut.n_chunks, d_inner) for _ in range(3))
-    options: dict[str, Any] = {
-        **cut.options(),
-        **call.flags,
-        "HAS_INITIAL": initial_state is not None,
-        "HAS_FINAL": dfinal is not None,
-    }
+    du_p, *du_strides = call.rows(du)
+    ddt_p, dz_p = call.rows(ddt)[0], dz if z is None else call.rows(dz)[0]
+    dB, dC = (call.A.new_empty(cut.n_blocks, *B.shape) for _ in range(2))
+    dA = call.states(cut.n_chunks, 0, None, zeros=True)
+    dD, dbias, span = (call.floats(cut.n_chunks, d_inner) for _ in range(3))
 
-    def launch(carried: Tensor, first_chunk: int, *, only_carry: bool) -> None:
+    def run(carry: Tensor, first_chunk: int, *, only_carry: bool) -> None:
         n_run = cut.n_chunks - first_chunk
-        scan_backward[call.grid(cut, n_run)](
-            *(*call.pointers, dy_p, states, carried, span, du_p, ddt_p, dz_p, dA, dB, dC, dD, dbias),
-            *(*call.strides, *dy_strides, *du_strides),
+        launch(
+            *(scan_backward, call.programs(cut, n_run), *call.pointers, dy_p, states, carry, span),
+            *(du_p, ddt_p, dz_p, dA, dB, dC, dD, dbias, *call.strides, *dy_strides, *du_strides),
             *(*call.sizes(cut, states.shape[1], first_chunk, n_run), batch),
-            **options,
-            ONLY_CARRY=only_carry,
+            **{**cut.options(), **call.flags, "ONLY_CARRY": only_carry},
         )
 
-    if batch and cut.n_chunks > 1:
-        own = torch.empty_like(carry)
-        launch(own, 1, only_carry=True)
-        call.pass_states(cut, own, span, carry, 1, has_entry=dfinal is not None, back=True)
-    if batch:
-        launch(carry, 0, only_carry=False)
+    carry = call.states(cut.n_chunks, -1, dfinal)
+    if cut.n_chunks > 1:
+        own = call.states(cut.n_chunks, 0, None, zeros=True)
+        run(own, 1, only_carry=True)
+        _pass_states(call, cut, own, span, carry, 1, back=True)
+    run(carry, 0, only_carry=False)
     dB, dC = (x[0] if cut.n_blocks == 1 else x.sum(0) for x in (dB, dC))
     if reverse:
         dB, dC = dB.flip(1), dC.flip(1)
-    dinitial = None if initial_state is None else carry[:, 0].transpose(1, 2).to(initial_state.dtype).contiguous()
+    dA = dA.sum((0, 1)).T.to(A.dtype).contiguous()
+    nothing = u.new_empty(0)
     return (
-        *(du, ddt, dA.sum((0, 1)).T.to(A.dtype).contiguous(), dB.to(B.dtype), dC.to(C.dtype)),
-        *(u.new_empty(0) if D is None else dD.sum((0, 1)).to(D.dtype), dz),
-        u.new_empty(0) if dt_bias is None else dbias.sum((0, 1)).to(dt_bias.dtype),
-        u.new_empty(0) if dinitial is None else dinitial,
+        *(du, ddt, dA, dB.to(B.dtype), dC.to(C.dtype)),
+        *(nothing if D is None else dD.sum((0, 1)).to(D.dtype), dz),
+        nothing.clone() if dt_bias is None else dbias.sum((0, 1)).to(dt_bias.dtype),
+        nothing.clone()
+        if initial_state is None
+        else carry[:, 0].transpose(1, 2).to(initial_state.dtype, memory_format=torch.contiguous_format, copy=True),
     )
 
 

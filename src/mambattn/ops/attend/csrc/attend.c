@@ -57,20 +57,13 @@ INLINE void transpose(float *columns, const float *rows, float factor, int64_t s
         for (int64_t c = 0; c < d; c++) columns[c * length + t] = factor * rows[t * width + c];
 }
 
-/* A random number for each lane from its counter: two rounds of a mixing function, with a key before each. */
-INLINE uvec mix(uvec x) {
-    x = (x ^ (x >> 16)) * 0x7feb352du;
-    x = (x ^ (x >> 15)) * 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
 typedef struct {
     uint32_t first, second;
 } keys;
 
 /* The keys of a head: the seed and the head's number, through the finaliser of splitmix64. */
-static keys keys_of(int64_t seed, int64_t head) {
-    uint64_t x = (uint64_t)seed + 0x9e3779b97f4a7c15u * (uint64_t)(head + 1);
+static keys keys_of(const attend_job *job, int64_t b, int64_t number) {
+    uint64_t x = (uint64_t)job->seed + 0x9e3779b97f4a7c15u * (uint64_t)(b * job->n_heads + number + 1);
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     x ^= x >> 31;
@@ -83,16 +76,16 @@ INLINE ivec lane_numbers(void) {
     return n;
 }
 
-/* 0 or the factor of the weights that are kept, for key j and LANES queries from i on. */
-INLINE vec kept(const attend_job *job, keys key, int64_t j, int64_t i) {
-    if (!job->drop) return splat(1.0f);
-    uvec counter = (uvec)(lane_numbers() + (int32_t)(j * job->seq_len + i));
-    uvec random = mix(mix(counter ^ key.first) ^ key.second);
-    return choose((ivec)(random >= (uint32_t)job->drop), splat((float)job->keep), splat(0.0f));
+/* Whether the weights of key j for LANES queries from i on are kept: a mixing function of their number and the keys. */
+INLINE ivec is_kept(const attend_job *job, keys key, int64_t j, int64_t i) {
+    uvec x = (uvec)(lane_numbers() + (int32_t)(j * job->seq_len + i)) ^ key.first;
+    x = (x ^ (x >> 16)) * 0x7feb352du ^ key.second;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return (ivec)((x ^ (x >> 16)) >= (uint32_t)job->drop);
 }
 
-/* Logits in units of log 2, (key, query), to weights. */
-INLINE void softmax(const attend_job *job, float *weights, int64_t length) {
+/* Logits in units of log 2, (key, query), to weights; those to be dropped are negative then. */
+INLINE void softmax(const attend_job *job, float *weights, keys key, int64_t length) {
     const int64_t n = job->seq_len;
     const int sees_all = job->left >= n - 1 && job->right >= n - 1;
     for (int64_t i = 0; i < length; i += LANES) {
@@ -117,7 +110,8 @@ INLINE void softmax(const attend_job *job, float *weights, int64_t length) {
         const vec share = 1.0f / sum;
         for (int64_t j = 0; j < n; j++) {
             float *p = weights + j * length + i;
-            store(p, load(p, LANES) * share, LANES);
+            const vec x = load(p, LANES) * share;
+            store(p, job->drop ? choose(is_kept(job, key, j, i), x, -x) : x, LANES);
         }
     }
 }
@@ -150,43 +144,36 @@ static void weigh(const attend_job *job, head h, int64_t b, int64_t number) {
     read_rows(h.q, job->q, b, number, n, d, width);
     transpose(h.columns, h.q, (float)(job->scale * 1.4426950408889634), n, d, width, length);
     multiply(SET, h.weights, h.k, width, 1, h.columns, n, d, length);
-    softmax(job, h.weights, length);
+    softmax(job, h.weights, keys_of(job, b, number), length);
 }
 
-static void drop(const attend_job *job, float *weights, keys key, int64_t length) {
-    if (!job->drop) return;
-    for (int64_t j = 0; j < job->seq_len; j++)
-        for (int64_t i = 0; i < length; i += LANES) {
-            float *p = weights + j * length + i;
-            store(p, load(p, LANES) * kept(job, key, j, i), LANES);
-        }
-}
+/* What dropout leaves of weights whose sign says which are dropped. */
+INLINE vec kept(const attend_job *job, vec weight) { return at_least(weight, 0.0f) * (float)job->keep; }
 
 static void read_out(const attend_job *job, head h, int64_t b, int64_t number) {
     const int64_t n = job->seq_len, d = job->d_head, width = padded(d), length = padded(n);
     weigh(job, h, b, number);
-    drop(job, h.weights, keys_of(job->seed, b * job->n_heads + number), length);
+    if (job->drop)
+        for (int64_t i = 0; i < n * length; i += LANES)
+            store(h.weights + i, kept(job, load(h.weights + i, LANES)), LANES);
     multiply(SET, h.y, h.weights, 1, length, h.v, n, n, width);
     write_rows(job->y, h.y, b, number, n, d, width);
 }
 
-/* dS = P ⊙ (dP − Σ_j P ⊙ dP) in place of dP, with the dropout of P, which is applied to P too then. */
-static void slope(const attend_job *job, head h, keys key, int64_t length) {
+/* From dP, the slopes of the dropped weights, to dS = P ⊙ (dP − Σ_j P ⊙ dP) in place; the weights are dropped too. */
+static void slope(const attend_job *job, head h, int64_t length) {
     const int64_t n = job->seq_len;
     for (int64_t i = 0; i < length; i += LANES) {
         vec sum = {0};
+        for (int64_t j = 0; j < n; j++)
+            sum += load(h.slopes + j * length + i, LANES) * kept(job, load(h.weights + j * length + i, LANES));
         for (int64_t j = 0; j < n; j++) {
-            float *p = h.slopes + j * length + i;
-            const vec dp = load(p, LANES) * kept(job, key, j, i);
-            store(p, dp, LANES);
-            sum += dp * load(h.weights + j * length + i, LANES);
-        }
-        for (int64_t j = 0; j < n; j++) {
-            float *p = h.slopes + j * length + i;
-            store(p, load(h.weights + j * length + i, LANES) * (load(p, LANES) - sum) * (float)job->scale, LANES);
+            float *slope = h.slopes + j * length + i, *weight = h.weights + j * length + i;
+            const vec p = load(weight, LANES), left = kept(job, p), size = choose(p < 0.0f, -p, p);
+            store(slope, (left * load(slope, LANES) - size * sum) * (float)job->scale, LANES);
+            store(weight, left, LANES);
         }
     }
-    drop(job, h.weights, key, length);
 }
 
 static void differentiate(const attend_job *job, head h, int64_t b, int64_t number) {
@@ -195,7 +182,7 @@ static void differentiate(const attend_job *job, head h, int64_t b, int64_t numb
     read_rows(h.dy, job->dy, b, number, n, d, width);
     transpose(h.columns, h.dy, 1.0f, n, d, width, length);
     multiply(SET, h.slopes, h.v, width, 1, h.columns, n, d, length);
-    slope(job, h, keys_of(job->seed, b * job->n_heads + number), length);
+    slope(job, h, length);
     multiply(SET, h.dq, h.slopes, 1, length, h.k, n, n, width);
     multiply(ADD, h.dk, h.slopes, length, 1, h.q, n, n, width);
     multiply(ADD, h.dv, h.weights, length, 1, h.dy, n, n, width);

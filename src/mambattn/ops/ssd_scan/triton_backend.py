@@ -18,23 +18,23 @@ _HEADS = 16  # heads whose step sizes one program takes
 _TOKENS = 64  # tokens whose step sizes' gradients it takes
 
 
+# Two programs of 4 warps a processor, or one of 8 that loads ahead; what spills less.
+_TOKEN_GRADIENTS = {"num_warps": 4, "num_stages": 1}
+_STATE_GRADIENTS = {"num_warps": 8, "num_stages": 2}
+
+
 class Shape(NamedTuple):
     """Tokens, channels and states that a program takes at a time, and how."""
 
     Q: int
     P: int
     N: int
-    num_warps: int
 
 
 def _shape(dot: torch.dtype, d_head: int, d_state: int) -> Shape:
     states = power(max(d_state, _LEAST))
     wide = dot == torch.float32 or states > 128
-    return Shape(Q=32 if wide else 64, P=min(power(max(d_head, _LEAST)), 32 if wide else 64), N=states, num_warps=4)
-
-
-def _shape_of_gradients(dot: torch.dtype, d_head: int, d_state: int) -> Shape:
-    return _shape(dot, d_head, d_state)._replace(num_warps=8)
+    return Shape(Q=32 if wide else 64, P=min(power(max(d_head, _LEAST)), 32 if wide else 64), N=states)
 
 
 class _Call:
@@ -112,6 +112,7 @@ class _Call:
             **self.shape._asdict(),
             **self.precision,
             STAGES=2,
+            num_warps=4,
             **options,
         )
 
@@ -163,7 +164,7 @@ class _Call:
         return y
 
     def step_gradients(self, d_steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the gradient of dt, and that of its bias by blocks of tokens, from the parts of that of the step sizes."""
+        """Give the gradient of dt, and that of its bias by blocks of tokens, from the parts of the step sizes's."""
         blocks = self.batch * -(-self.seq_len // _TOKENS)
         d_raw, d_bias = self.raw.new_empty(self.raw.shape), self.floats(blocks, self.n_heads)
         launch(
@@ -238,8 +239,7 @@ def _backward(
     dy, dz = dense(dout), x.new_empty(0, seq_len, n_heads, d_head)
     if z is not None:
         dy, dz = _through_gate(dout, call.forward(None, entering), z)
-    chunk = _shape_of_gradients(call.dot, d_head, call.d_state)
-    n_chunks = -(-seq_len // chunk.Q)
+    n_chunks = -(-seq_len // call.shape.Q)
     states, d_states = (call.states(batch, n_chunks, dtype=call.dot) for _ in range(2))
     call.sweep(call.x, call.B, entering, chunks=states)
     d_entering = call.entering(dy, call.C, _state(dfinal), reverse=True)
@@ -254,38 +254,40 @@ def _backward(
     heads_a_block = -(-heads // n_blocks)
     n_blocks = -(-heads // heads_a_block)
     dx = x.new_empty(x.shape)
-    # The gradients by what tokens write and by what they read lie side by side, and are added at the end.
+    # What comes through the chunk's own tokens and through states lies side by side, and is added at the end.
     d_steps = call.floats(2, n_parts, *call.dt.shape)
     dA = call.floats(2, batch * n_chunks, n_heads, n_parts)
-    dB = B.new_empty((n_blocks, *B.shape), dtype=B.dtype if n_blocks == 1 else torch.float32)
-    dC = call.floats(2, n_blocks, *C.shape)
+    dB, dC = (call.floats(2, n_blocks, *B.shape) for _ in range(2))
     dD = None if D is None else call.floats(batch * n_chunks, n_heads, d_head)
     programs = batch * n_chunks * call.n_groups * n_blocks
     sizes = (
         *(batch, seq_len, n_heads, n_heads // call.n_groups, d_head, call.d_state),
         *(n_parts, n_blocks, heads_a_block),
     )
-    options = {**chunk._asdict(), **call.precision}
+    options = {**call.shape._asdict(), **call.precision}
     launch(
-        kernels.written_gradients,
+        kernels.token_gradients,
         programs,
         *(call.x, dy, call.dt, call.high, call.low, call.A, call.B, call.C, call.D, call.runs, d_states),
-        *(dx, d_steps[0], dA[0], dB, dC[0], dD),
+        *(dx, d_steps[0], dA[0], dB[0], dC[0], dD),
         *(*call.x.stride()[:3], *dy.stride()[:3], *call.B.stride()[:3], *call.C.stride()[:3]),
         *((0, 0) if call.D is None else call.D.stride()),
         *sizes,
         **options,
+        **_TOKEN_GRADIENTS,
     )
     launch(
-        kernels.read_gradients,
+        kernels.state_gradients,
         programs,
-        *(dy, call.dt, call.high, call.low, call.A, call.C, call.runs, states, d_states, d_steps[1], dA[1], dC[1]),
-        *(*dy.stride()[:3], *call.C.stride()[:3], *sizes),
+        *(call.x, dy, call.dt, call.high, call.low, call.A, call.C, call.runs, states, d_states),
+        *(d_steps[1], dA[1], dB[1], dC[1]),
+        *(*call.x.stride()[:3], *dy.stride()[:3], *call.C.stride()[:3], *sizes),
         **options,
+        **_STATE_GRADIENTS,
     )
     ddt, dbias = call.step_gradients(d_steps.flatten(0, 1))
     return (
-        *(dx, ddt, dA.sum((0, 1, 3)).to(A.dtype), _total(dB, B), _total(dC.flatten(0, 1), C)),
+        *(dx, ddt, dA.sum((0, 1, 3)).to(A.dtype), dB.sum((0, 1)).to(B.dtype), dC.sum((0, 1)).to(C.dtype)),
         x.new_empty(0)
         if D is None or dD is None
         else dD.sum(0).sum_to_size(n_heads, D.numel() // n_heads).view_as(D).to(D.dtype),
@@ -293,11 +295,6 @@ def _backward(
         x.new_empty(0) if dt_bias is None else dbias.sum(0).to(dt_bias.dtype),
         x.new_empty(0) if initial_state is None else d_initial[:, 0].to(initial_state.dtype).contiguous(),
     )
-
-
-def _total(parts: Tensor, like: Tensor) -> Tensor:
-    """Add up the first axis, in a fixed order."""
-    return parts[0] if len(parts) == 1 else parts.sum(0).to(like.dtype)
 
 
 def _through_gate(dout: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,26 +80,26 @@ def step_gradients(
 
 @triton.jit
 def _chunk_decays(dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q: tl.constexpr):
-    """Give a chunk's step sizes, its running sums, and what survives: from the state entering to each token, from each
-    token to the end, and across the chunk.
+    """Give a chunk's step sizes, its running sums, and what survives: up to each token, after it, and across the chunk.
 
     A token beyond the end has a step size of 0: it neither decays the state nor writes to it.
-    """  # noqa: D205
-    at = tl.minimum(start + offsets, seq_len - 1)
+    """
+    inside = start + offsets < seq_len
     end = tl.minimum(start + Q, seq_len) - 1
-    dt = tl.where(start + offsets < seq_len, tl.load(dt_p + at), 0.0)
-    high = tl.load(high_p + at)
+    dt = tl.load(dt_p + start + offsets, mask=inside, other=0.0)
+    total = tl.load(high_p + end)
+    high = tl.load(high_p + start + offsets, mask=inside, other=total)
     low = high
-    across = tl.load(high_p + end)
-    rest = across - high
+    rest = total - high
     if low_p is not None:
-        low = tl.load(low_p + at)
-        rest += tl.load(low_p + end) - low
-    from_start, to_end, across = tl.exp2(high), tl.exp2(rest), tl.exp2(across)
+        low_total = tl.load(low_p + end)
+        low = tl.load(low_p + start + offsets, mask=inside, other=low_total)
+        rest += low_total - low
+    from_start, to_end, across = tl.exp2(high), tl.exp2(rest), tl.exp2(total)
     if run_p is not None:
-        run = tl.load(run_p + at)
         before = tl.load(run_p + tl.maximum(start - 1, 0))
         last = tl.load(run_p + end)
+        run = _runs(run_p, start, offsets, seq_len)
         from_start = tl.where(run == before, from_start, 0.0)
         to_end = tl.where(run == last, to_end, 0.0)
         across = tl.where(before == last, across, 0.0)
@@ -107,19 +107,30 @@ def _chunk_decays(dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q: tl.con
 
 
 @triton.jit
-def _rows(p, start, offsets, stride, columns, n_tokens, n_columns, DOT: tl.constexpr):
-    """Load a tile (token, column), with zeros where there is nothing."""
-    inside = (start + offsets < n_tokens)[:, None] & (columns < n_columns)[None, :]
-    at = (start + offsets).to(tl.int64)[:, None] * stride + columns[None, :]
-    return tl.load(p + at, mask=inside, other=0.0).to(DOT)
+def _runs(run_p, start, offsets, seq_len):
+    """Give the numbers of a chunk's sequences; past the end it does not matter which."""
+    return tl.load(run_p + start + offsets, mask=start + offsets < seq_len, other=0)
 
 
 @triton.jit
-def _state_at(index, n_heads, head, d_head, d_state, channels, states):
+def _token(p, token, stride):
+    """Give where a token lies. Offsets within its chunk, and within a state, take 32 bits, and so fewer registers."""
+    return p + tl.cast(token, tl.int64) * stride
+
+
+@triton.jit
+def _rows(p, start, offsets, stride, columns, n_tokens, n_columns, DOT: tl.constexpr):
+    """Load a tile (token, column), with zeros where there is nothing."""
+    inside = (start + offsets < n_tokens)[:, None] & (columns < n_columns)[None, :]
+    at = offsets[:, None] * stride + columns[None, :]
+    return tl.load(_token(p, start, stride) + at, mask=inside, other=0.0).to(DOT)
+
+
+@triton.jit
+def _states_of(p, index, n_heads, head, d_head, d_state, channels, states):
     """Give where the states of a head lie in (…, n_heads, d_head, d_state), and which of them exist."""
-    rows = (index * n_heads + head) * d_head + channels
     inside = (channels < d_head)[:, None] & (states < d_state)[None, :]
-    return rows[:, None] * d_state + states[None, :], inside
+    return p + (index * n_heads + head) * d_head * d_state + (channels[:, None] * d_state + states[None, :]), inside
 
 
 @triton.jit
@@ -159,8 +170,10 @@ def forward(
         run_p += row * seq_len
     state = tl.zeros([N, P], tl.float32)
     if entering_p is not None:
-        at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
-        state = tl.load(entering_p + tl.trans(at), mask=tl.trans(is_state), other=0.0)
+        state_at, is_state = _states_of(
+            entering_p, row * n_segments + segment, n_heads, head, d_head, d_state, channels, states
+        )
+        state = tl.load(tl.trans(state_at), mask=tl.trans(is_state), other=0.0)
     if D_p is not None:
         D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
     last = tl.minimum((segment + 1) * segment_len, seq_len)
@@ -178,7 +191,7 @@ def forward(
             segments += low[:, None] - low[None, :]
         reads = offsets[:, None] >= offsets[None, :]
         if run_p is not None:
-            run = tl.load(run_p + tl.minimum(tokens, seq_len - 1))
+            run = _runs(run_p, start, offsets, seq_len)
             reads = reads & (run[:, None] == run[None, :])
         within = tl.exp2(tl.where(reads, segments, float("-inf"))) * dt[None, :]
         scores = tl.dot(C, tl.trans(B), input_precision=PRECISION) * within
@@ -190,12 +203,13 @@ def forward(
         if z_p is not None:
             z = _rows(z_p + row * z_b + head * z_h, start, offsets, z_t, channels, seq_len, d_head, tl.float32)
             y *= z * sigmoid(z)
-        tl.store(y_p + tokens.to(tl.int64)[:, None] * (n_heads * d_head) + channels[None, :], y, mask=inside)
+        y_at = offsets[:, None] * (n_heads * d_head) + channels[None, :]
+        tl.store(_token(y_p, start, n_heads * d_head) + y_at, y, mask=inside)
         written = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
         state = tl.dot(tl.trans(B), written, acc=state * across, input_precision=PRECISION)
     if final_p is not None:
-        at, is_state = _state_at(row, n_heads, head, d_head, d_state, channels, states)
-        tl.store(final_p + tl.trans(at), state, mask=tl.trans(is_state) & (last == seq_len))
+        state_at, is_state = _states_of(final_p, row, n_heads, head, d_head, d_state, channels, states)
+        tl.store(tl.trans(state_at), state, mask=tl.trans(is_state) & (last == seq_len))
 
 
 @triton.jit
@@ -223,25 +237,25 @@ def sweep(
     if run_p is not None:
         run_p += row * seq_len
     state = tl.zeros([P, N], tl.float32)
-    at, is_state = _state_at(row * n_segments + segment, n_heads, head, d_head, d_state, channels, states)
+    here = row * n_segments + segment
     if entering_p is not None:
-        state = tl.load(entering_p + at, mask=is_state, other=0.0)
+        state_at, is_state = _states_of(entering_p, here, n_heads, head, d_head, d_state, channels, states)
+        state = tl.load(state_at, mask=is_state, other=0.0)
     kept = 1.0
     first = segment * segment_len // Q
     n_chunks = tl.cdiv(tl.minimum(segment_len, seq_len - segment * segment_len), Q)
-    for index in tl.range(n_chunks, num_stages=STAGES):
-        chunk = first + index
+    for step in tl.range(n_chunks, num_stages=STAGES):
+        chunk = first + step
         if REVERSE:
-            chunk = first + n_chunks - 1 - index
+            chunk = first + n_chunks - 1 - step
         start = chunk * Q
         value = _rows(value_p, start, offsets, value_t, channels, seq_len, d_head, DOT)
         key = _rows(key_p, start, offsets, key_t, states, seq_len, d_state, DOT)
-        dt, high, low, from_start, to_end, across = _chunk_decays(
-            dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q
-        )
+        dt, _, _, from_start, to_end, across = _chunk_decays(dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q)
         if chunks_p is not None:
-            chunk_at, _ = _state_at(row * tl.cdiv(seq_len, Q) + chunk, n_heads, head, d_head, d_state, channels, states)
-            tl.store(chunks_p + chunk_at, state, mask=is_state)
+            met = row * tl.cdiv(seq_len, Q) + chunk
+            state_at, is_state = _states_of(chunks_p, met, n_heads, head, d_head, d_state, channels, states)
+            tl.store(state_at, state, mask=is_state)
         weight = dt * to_end
         if REVERSE:
             weight = from_start
@@ -249,9 +263,10 @@ def sweep(
         state = tl.dot(tl.trans(value), key, acc=state * across, input_precision=PRECISION)
         kept *= across
     if leaving_p is not None:
-        tl.store(leaving_p + at, state, mask=is_state)
+        state_at, is_state = _states_of(leaving_p, here, n_heads, head, d_head, d_state, channels, states)
+        tl.store(state_at, state, mask=is_state)
     if kept_p is not None:
-        tl.store(kept_p + (row * n_segments + segment) * n_heads + head, kept)
+        tl.store(kept_p + here * n_heads + head, kept)
 
 
 @triton.jit
@@ -293,22 +308,22 @@ def _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q:
 @triton.jit
 def _store_keys(p, x, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state):
     """Store a share of dB or dC, which are (share, batch, seq_len, n_groups, d_state)."""
-    at = ((block * batch + row) * seq_len + start + offsets) * n_groups + group
+    p += (((block * batch + row) * seq_len + start) * n_groups + group) * d_state
     inside = (start + offsets < seq_len)[:, None] & (states < d_state)[None, :]
-    tl.store(p + at[:, None] * d_state + states[None, :], x, mask=inside)
+    tl.store(p + (offsets[:, None] * (n_groups * d_state) + states[None, :]), x, mask=inside)
 
 
 @triton.jit
-def written_gradients(
+def token_gradients(
     x_p, dy_p, dt_p, high_p, low_p, A_p, B_p, C_p, D_p, run_p, d_states_p, dx_p, d_dt_p, dA_p, dB_p, dC_p, dD_p,
     x_b, x_t, x_h, dy_b, dy_t, dy_h, B_b, B_t, B_g, C_b, C_t, C_g, D_h, D_d,
     batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Give the gradients of one chunk by what its tokens write, to each other and to the state that leaves.
+    """Give the gradients of one chunk's tokens by what they write, to each other and to the state that leaves.
 
-    A program goes through a block of a group's heads (or parts of heads). dB and dC gather over the block, and what a
-    head adds through the chunk's own tokens is gathered as (j, i) first.
+    A program goes through a block of a group's heads (or parts of heads). What each adds to dB and dC through the
+    chunk's own tokens is gathered as (j, i).
     """
     block, group, chunk, row, first, stop = _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q)
     start, n_chunks = chunk * Q, tl.cdiv(seq_len, Q)
@@ -319,13 +334,12 @@ def written_gradients(
         run_p += row * seq_len
     B = _rows(B_p + row * B_b + group * B_g, start, offsets, B_t, states, seq_len, d_state, DOT)
     C = _rows(C_p + row * C_b + group * C_g, start, offsets, C_t, states, seq_len, d_state, DOT)
-    products = tl.dot(B, tl.trans(C), input_precision=PRECISION)
+    products = tl.dot(B, tl.trans(C), input_precision=PRECISION).to(DOT)
     reads = offsets[:, None] <= offsets[None, :]
     if run_p is not None:
-        run = tl.load(run_p + tl.minimum(tokens, seq_len - 1))
+        run = _runs(run_p, start, offsets, seq_len)
         reads = reads & (run[:, None] == run[None, :])
     d_products = tl.zeros([Q, Q], tl.float32)
-    dB = tl.zeros([Q, N], tl.float32)
     for index in range(first, stop):
         head = group * heads_a_group + index // n_parts
         part = index % n_parts
@@ -335,17 +349,16 @@ def written_gradients(
         low_at = low_p
         if low_p is not None:
             low_at = low_p + at
-        dt, high, low, _, to_end, _ = _chunk_decays(
-            dt_p + at, high_p + at, low_at, run_p, start, offsets, seq_len, Q
-        )
+        dt, high, low, _, to_end, _ = _chunk_decays(dt_p + at, high_p + at, low_at, run_p, start, offsets, seq_len, Q)
         segments = high[None, :] - high[:, None]
         if low_p is not None:
             segments += low[None, :] - low[:, None]
         within = tl.exp2(tl.where(reads, segments, float("-inf")))
         x = _rows(x_p + row * x_b + head * x_h, start, offsets, x_t, channels, seq_len, d_head, DOT)
         dy = _rows(dy_p + row * dy_b + head * dy_h, start, offsets, dy_t, channels, seq_len, d_head, DOT)
-        state_at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
-        d_state_after = tl.load(d_states_p + state_at, mask=is_state, other=0.0)
+        here = row * n_chunks + chunk
+        state_at, is_state = _states_of(d_states_p, here, n_heads, head, d_head, d_state, channels, states)
+        d_state_after = tl.load(state_at, mask=is_state, other=0.0)
 
         pairs = tl.dot(x, tl.trans(dy), input_precision=PRECISION) * within
         d_products += pairs * dt[:, None]
@@ -354,8 +367,6 @@ def written_gradients(
         d_written = tl.dot(B, tl.trans(d_state_after), input_precision=PRECISION) * to_end[:, None]
         kept = tl.sum(d_written * x.to(tl.float32), 1)
         d_written = tl.dot((products * within).to(DOT), dy, acc=d_written, input_precision=PRECISION)
-        weighted = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
-        dB = tl.dot(weighted, d_state_after, acc=dB, input_precision=PRECISION)
 
         # A token's decay acts on all that was written before it and is read by it or later: on pairs j < k ≤ i.
         later = offsets[:, None] < offsets[None, :]
@@ -376,23 +387,27 @@ def written_gradients(
             dx += dy.to(tl.float32) * D[None, :]
             dD = tl.sum(x.to(tl.float32) * dy.to(tl.float32), 0)
             tl.store(dD_p + sums_at * d_head + channels, dD, mask=in_head)
-        dx_at = ((row * seq_len + tokens) * n_heads + head)[:, None] * d_head + channels[None, :]
-        tl.store(dx_p + dx_at, dx, mask=is_token[:, None] & in_head[None, :])
+        dx_at = offsets[:, None] * (n_heads * d_head) + channels[None, :]
+        tl.store(
+            dx_p + ((row * seq_len + start) * n_heads + head) * d_head + dx_at,
+            dx,
+            mask=is_token[:, None] & in_head[None, :],
+        )
     n_groups = n_heads // heads_a_group
-    dB = tl.dot(d_products.to(DOT), C, acc=dB, input_precision=PRECISION)
+    dB = tl.dot(d_products.to(DOT), C, input_precision=PRECISION)
     _store_keys(dB_p, dB, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)
     dC = tl.dot(tl.trans(d_products).to(DOT), B, input_precision=PRECISION)
     _store_keys(dC_p, dC, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)
 
 
 @triton.jit
-def read_gradients(
-    dy_p, dt_p, high_p, low_p, A_p, C_p, run_p, states_p, d_states_p, d_dt_p, dA_p, dC_p,
-    dy_b, dy_t, dy_h, C_b, C_t, C_g,
+def state_gradients(
+    x_p, dy_p, dt_p, high_p, low_p, A_p, C_p, run_p, states_p, d_states_p, d_dt_p, dA_p, dB_p, dC_p,
+    x_b, x_t, x_h, dy_b, dy_t, dy_h, C_b, C_t, C_g,
     batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Give the gradients of one chunk by what its tokens read of the state that enters, which may leave again."""
+    """Give the gradients of one chunk by the state that enters, which is read and may leave, and by what joins it."""
     block, group, chunk, row, first, stop = _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q)
     start, n_chunks = chunk * Q, tl.cdiv(seq_len, Q)
     states, offsets = tl.arange(0, N), tl.arange(0, Q)
@@ -400,6 +415,7 @@ def read_gradients(
     if run_p is not None:
         run_p += row * seq_len
     C = _rows(C_p + row * C_b + group * C_g, start, offsets, C_t, states, seq_len, d_state, DOT)
+    dB = tl.zeros([Q, N], tl.float32)
     dC = tl.zeros([Q, N], tl.float32)
     for index in range(first, stop):
         head = group * heads_a_group + index // n_parts
@@ -409,13 +425,18 @@ def read_gradients(
         low_at = low_p
         if low_p is not None:
             low_at = low_p + at
-        dt, _, _, from_start, _, across = _chunk_decays(
+        dt, _, _, from_start, to_end, across = _chunk_decays(
             dt_p + at, high_p + at, low_at, run_p, start, offsets, seq_len, Q
         )
+        x = _rows(x_p + row * x_b + head * x_h, start, offsets, x_t, channels, seq_len, d_head, DOT)
         dy = _rows(dy_p + row * dy_b + head * dy_h, start, offsets, dy_t, channels, seq_len, d_head, DOT)
-        state_at, is_state = _state_at(row * n_chunks + chunk, n_heads, head, d_head, d_state, channels, states)
-        state = tl.load(states_p + state_at, mask=is_state, other=0.0)
-        d_state_after = tl.load(d_states_p + state_at, mask=is_state, other=0.0)
+        here = row * n_chunks + chunk
+        state_at, is_state = _states_of(states_p, here, n_heads, head, d_head, d_state, channels, states)
+        state = tl.load(state_at, mask=is_state, other=0.0)
+        state_at, _ = _states_of(d_states_p, here, n_heads, head, d_head, d_state, channels, states)
+        d_state_after = tl.load(state_at, mask=is_state, other=0.0)
+        weighted = x.to(tl.float32) * (dt * to_end)[:, None]
+        dB = tl.dot(weighted.to(DOT), d_state_after, acc=dB, input_precision=PRECISION)
         weighted = dy.to(tl.float32) * from_start[:, None]
         dC = tl.dot(weighted.to(DOT), state, acc=dC, input_precision=PRECISION)
         carried = tl.sum(weighted * tl.dot(C, tl.trans(state), input_precision=PRECISION), 1)
@@ -427,4 +448,5 @@ def read_gradients(
         sums_at = ((row * n_chunks + chunk) * n_heads + head) * n_parts + part
         tl.store(dA_p + sums_at, tl.sum(d_decay * dt, 0))
     n_groups = n_heads // heads_a_group
+    _store_keys(dB_p, dB, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)
     _store_keys(dC_p, dC, block, batch, row, start, offsets, group, n_groups, seq_len, states, d_state)

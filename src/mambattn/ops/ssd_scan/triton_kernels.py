@@ -254,8 +254,8 @@ def sweep(
         dt, _, _, from_start, to_end, across = _chunk_decays(dt_p, high_p, low_p, run_p, start, offsets, seq_len, Q)
         if chunks_p is not None:
             met = row * tl.cdiv(seq_len, Q) + chunk
-            state_at, is_state = _states_of(chunks_p, met, n_heads, head, d_head, d_state, channels, states)
-            tl.store(state_at, state, mask=is_state)
+            met_at, is_met = _states_of(chunks_p, met, n_heads, head, d_head, d_state, channels, states)
+            tl.store(met_at, state, mask=is_met)
         weight = dt * to_end
         if REVERSE:
             weight = from_start

@@ -1,5 +1,7 @@
 """The linear map through oneDNN against torch's own: values, every kind of derivative, and when it steps aside."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -59,6 +61,17 @@ def test_two_runs_are_equal_to_the_bit_and_strides_do_not_matter():
     for again in (run(linear, [x, weight, bias, gradient]), strided):
         for got, expected in zip(again, want, strict=True):
             assert torch.equal(got, expected)
+
+
+@needs_onednn
+def test_no_layout_is_slow():
+    """A slice or an expanded tensor as oneDNN's second matrix takes a second, not a millisecond."""
+    x, weight, bias, gradient = make(1792, 64, 256, torch.float32)
+    wide = [torch.cat([tensor, tensor], dim=1)[:, 3:][:, : tensor.shape[1]] for tensor in (x, weight, gradient)]
+    start = time.process_time()
+    run(linear, [wide[0], wide[1], bias, wide[2]])
+    run(linear, [x, weight, bias, torch.ones(()).expand(gradient.shape)])
+    assert time.process_time() - start < 0.3
 
 
 @needs_onednn

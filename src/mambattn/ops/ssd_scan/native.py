@@ -12,10 +12,11 @@ from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
 
 CHUNK = 64
+"""Tokens between two states that the forward keeps for the backward."""
 _ITEMS = 4
 """Parts that the work is cut into at least, if it has as many: for as many threads."""
-_VECTORS = 8
-"""Channel vectors of a block of heads: more share the sums over channels, until the block leaves the cache."""
+_CHANNELS = 128
+"""Channels of a block of heads: more share the sums over channels, until the block leaves the cache."""
 
 
 class Job(ctypes.Structure):
@@ -61,7 +62,7 @@ def _resets(seq_idx: Tensor) -> Tensor:
 
 def _heads_in_block(batch: int, n_heads: int, n_groups: int, d_head: int) -> int:
     lanes = native.current().lanes
-    return max(1, min(lanes, _VECTORS * lanes // d_head, batch * n_heads // _ITEMS, n_heads // n_groups))
+    return max(1, min(lanes, _CHANNELS // d_head, batch * n_heads // _ITEMS, n_heads // n_groups))
 
 
 def _checkpoint_shape(x: Tensor, B: Tensor) -> tuple[int, ...]:

@@ -16,7 +16,7 @@
 #define FORWARD_STATES 4
 #define FORWARD_VECTORS 2
 #define BACKWARD_STATES 4
-#define BACKWARD_VECTORS 1
+#define BACKWARD_VECTORS 2
 #endif
 #define UNROLL _Pragma("GCC unroll 8")
 

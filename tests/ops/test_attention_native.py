@@ -178,6 +178,7 @@ def test_auto_takes_it_where_it_is_faster(caplog):
     assert is_suited(128, 14, 8, 8, None, 0.0)
     assert is_suited(1, 14, 8, 8, None, 0.2)
     assert is_suited(2, 1000, 4, 64, None, 0.2)
+    assert not is_suited(1, 4, 8, 8, None, 0.2)
     assert not is_suited(1, 14, 8, 8, None, 0.0)
     assert not is_suited(64, 20, 8, 64, None, 0.0)
     assert not is_suited(64, 256, 4, 16, None, 0.0)

@@ -152,7 +152,8 @@ def _why_not(op: str, backend: str, request: Request) -> str | None:
 
 
 def _is_best(op: str, backend: str, request: Request) -> bool:
-    return _why_not(op, backend, request) is None and _registry[op][backend].suits(request)
+    entry = _registry[op].get(backend)
+    return entry is not None and entry.suits(request) and not (entry.missing() or entry.refuses(request))
 
 
 def _check_name(name: str, backend: str) -> None:
@@ -180,7 +181,7 @@ def _choose(op: str, backend: str, request: Request) -> str:
         order = _AUTO_ORDER[1:] if request.device.type == "cpu" else _AUTO_ORDER
         backend = next(name for name in order if _is_best(op, name, request))
         # A logging call cannot be traced, and under torch.compile the choice is made once for the whole graph.
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s: auto runs %s for %s on %s", op, backend, request.dtype, request.device)
         return backend
     _check_name(asked_by, backend)

@@ -50,14 +50,14 @@ def suits(request: Request) -> bool:
     """Say whether this is faster than torch's kernel, as measured.
 
     With dropout torch has no kernel on a CPU and forms the weights one operation at a time. Without, its kernel is as
-    good on long sequences, wide heads and few of them, and better on windows.
+    good on long sequences, wide heads and few of them, and better on windows. A call of this costs a little more.
     """
     _, window, _, _, dropout_p = request.options
     q = request.tensors[0]
     assert q is not None
     batch, seq_len, n_heads, d_head = q.shape
     if dropout_p:
-        return seq_len <= _SHORT or window is None
+        return batch * n_heads * seq_len**2 >= 1024 and (seq_len <= _SHORT or window is None)
     return seq_len <= _SHORT and d_head <= 16 and batch * n_heads >= 128
 
 

@@ -14,7 +14,7 @@ from mambattn.ops import selective_scan
 from mambattn.ops._native import library
 
 if importlib.util.find_spec("triton") is not None:
-    # Two things that triton's interpreter lacks.
+    # Three things that triton's interpreter lacks.
     from triton import language as tl
     from triton.runtime import interpreter
 
@@ -35,6 +35,12 @@ if importlib.util.find_spec("triton") is not None:
 
     interpreter._patch_lang_tensor = _patch_tensor_and_index
     interpreter.InterpreterBuilder.create_dot = _dot_of_numbers
+    # It multiplies in float32 whatever the precision asked for, but knows only the names of some.
+    object.__setattr__(
+        interpreter.interpreter_builder.options,
+        "allowed_dot_input_precisions",
+        ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"),
+    )
 
 
 def make_inputs(

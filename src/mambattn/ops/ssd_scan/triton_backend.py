@@ -18,23 +18,38 @@ _HEADS = 16  # heads whose step sizes one program takes
 _TOKENS = 64  # tokens whose step sizes' gradients it takes
 
 
-# Two programs of 4 warps a processor, or one of 8 that loads ahead; what spills less.
-_TOKEN_GRADIENTS = {"num_warps": 4, "num_stages": 1}
-_STATE_GRADIENTS = {"num_warps": 8, "num_stages": 2}
+_TOKENS_A_CHUNK = 64
 
 
-class Shape(NamedTuple):
-    """Tokens, channels and states that a program takes at a time, and how."""
+class Cut(NamedTuple):
+    """What a program takes at a time: tokens, channels and states; and the warps and loads ahead of each kernel."""
 
     Q: int
     P: int
     N: int
+    precision: str
+    sweep: dict[str, int]
+    token_gradients: dict[str, int]
+    state_gradients: dict[str, int]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Constants that all kernels take."""
+        dot = tl.bfloat16 if self.precision == "ieee" else tl.float32
+        return {"Q": self.Q, "P": self.P, "N": self.N, "DOT": dot, "PRECISION": self.precision}
 
 
-def _shape(dot: torch.dtype, d_head: int, d_state: int) -> Shape:
+def _cut(types: set[torch.dtype], d_head: int, d_state: int) -> Cut:
+    """Choose by what spills the fewest registers; products in float32 are sums of products of bfloat16 parts."""
+    parts = {frozenset({torch.bfloat16}): "ieee", frozenset({torch.float16}): "bf16x3"}
+    precision = parts.get(frozenset(types), "bf16x6")
     states = power(max(d_state, _LEAST))
-    wide = dot == torch.float32 or states > 128
-    return Shape(Q=32 if wide else 64, P=min(power(max(d_head, _LEAST)), 32 if wide else 64), N=states)
+    channels = min(power(max(d_head, _LEAST)), 64 if states <= 128 else 32)
+    if precision == "ieee" and states <= 128:
+        kernels = ({"num_warps": 4, "STAGES": 2}, {"num_warps": 4, "num_stages": 1}, {"num_warps": 8, "num_stages": 2})
+    else:
+        kernels = ({"num_warps": 8, "STAGES": 1}, {"num_warps": 8, "num_stages": 1}, {"num_warps": 8, "num_stages": 1})
+    return Cut(_TOKENS_A_CHUNK, channels, states, precision, *kernels)
 
 
 class _Call:
@@ -54,38 +69,29 @@ class _Call:
     ) -> None:
         self.batch, self.seq_len, self.n_heads, self.d_head = x.shape
         self.n_groups, self.d_state = B.shape[2:]
-        # Half precision has the digits of tf32, which has the range of float32.
-        types = {x.dtype, B.dtype, C.dtype}
-        self.dot = torch.bfloat16 if types == {torch.bfloat16} else torch.float32
-        precision = {"DOT": tl.float32, "PRECISION": "tf32x3"}
-        if types == {torch.bfloat16}:
-            precision = {"DOT": tl.bfloat16, "PRECISION": "ieee"}
-        elif types == {torch.float16}:
-            precision["PRECISION"] = "tf32"
-        self.precision = precision
+        self.cut = _cut({x.dtype, B.dtype, C.dtype}, self.d_head, self.d_state)
         self.x, self.raw, self.B, self.C = dense(x), dt, dense(B), dense(C)
         self.A = A.float().contiguous()
         self.D = None if D is None else D.float().reshape(self.n_heads, -1).expand(-1, self.d_head)
         self.bias = None if dt_bias is None else dt_bias.float().contiguous()
         self.runs = None if seq_idx is None else _runs(seq_idx)
-        self.shape = _shape(self.dot, self.d_head, self.d_state)
-        self.n_parts = -(-self.d_head // self.shape.P)
+        self.n_parts = -(-self.d_head // self.cut.P)
         # Sequences are cut only as far as rows and heads leave processors without two programs, of two chunks at least.
         programs = max(self.batch * self.n_heads * self.n_parts, 1)
-        chunks = -(-self.seq_len // self.shape.Q)
+        chunks = -(-self.seq_len // self.cut.Q)
         n_segments = max(1, min(2 * processors(x.device) // programs, chunks // 2))
-        self.segment_len = -(-chunks // n_segments) * self.shape.Q
+        self.segment_len = -(-chunks // n_segments) * self.cut.Q
         self.n_segments = -(-self.seq_len // self.segment_len)
         self.softplus = dt_softplus
         self.dt, self.high = (self.floats(self.batch, self.n_heads, self.seq_len) for _ in range(2))
-        self.low = torch.empty_like(self.high) if precision["PRECISION"] == "tf32x3" else None
+        self.low = torch.empty_like(self.high) if self.cut.precision == "bf16x6" else None
         self.head_blocks = -(-self.n_heads // _HEADS)
         launch(
             kernels.decays,
             self.batch * chunks * self.head_blocks,
             *(dt, self.A, self.bias, self.dt, self.high, self.low, *dt.stride()),
             *(self.seq_len, self.n_heads, self.head_blocks),
-            Q=self.shape.Q,
+            Q=self.cut.Q,
             H=_HEADS,
             SOFTPLUS=dt_softplus,
             num_warps=4,
@@ -109,10 +115,8 @@ class _Call:
             kernel,
             programs,
             *(*arguments, *self.sizes()),
-            **self.shape._asdict(),
-            **self.precision,
-            STAGES=2,
-            num_warps=4,
+            **self.cut.options,
+            **self.cut.sweep,
             **options,
         )
 
@@ -239,8 +243,11 @@ def _backward(
     dy, dz = dense(dout), x.new_empty(0, seq_len, n_heads, d_head)
     if z is not None:
         dy, dz = _through_gate(dout, call.forward(None, entering), z)
-    n_chunks = -(-seq_len // call.shape.Q)
-    states, d_states = (call.states(batch, n_chunks, dtype=call.dot) for _ in range(2))
+    n_chunks = -(-seq_len // call.cut.Q)
+    states, d_states = (
+        call.states(batch, n_chunks, dtype=torch.bfloat16 if call.cut.precision == "ieee" else torch.float32)
+        for _ in range(2)
+    )
     call.sweep(call.x, call.B, entering, chunks=states)
     d_entering = call.entering(dy, call.C, _state(dfinal), reverse=True)
     d_initial = call.states(batch, call.n_segments)
@@ -264,7 +271,6 @@ def _backward(
         *(batch, seq_len, n_heads, n_heads // call.n_groups, d_head, call.d_state),
         *(n_parts, n_blocks, heads_a_block),
     )
-    options = {**call.shape._asdict(), **call.precision}
     launch(
         kernels.token_gradients,
         programs,
@@ -273,8 +279,8 @@ def _backward(
         *(*call.x.stride()[:3], *dy.stride()[:3], *call.B.stride()[:3], *call.C.stride()[:3]),
         *((0, 0) if call.D is None else call.D.stride()),
         *sizes,
-        **options,
-        **_TOKEN_GRADIENTS,
+        **call.cut.options,
+        **call.cut.token_gradients,
     )
     launch(
         kernels.state_gradients,
@@ -282,8 +288,8 @@ def _backward(
         *(call.x, dy, call.dt, call.high, call.low, call.A, call.C, call.runs, states, d_states),
         *(d_steps[1], dA[1], dB[1], dC[1]),
         *(*call.x.stride()[:3], *dy.stride()[:3], *call.C.stride()[:3], *sizes),
-        **options,
-        **_STATE_GRADIENTS,
+        **call.cut.options,
+        **call.cut.state_gradients,
     )
     ddt, dbias = call.step_gradients(d_steps.flatten(0, 1))
     return (

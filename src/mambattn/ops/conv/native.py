@@ -33,6 +33,10 @@ def _dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+def _empty(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def _reach(seq_idx: Tensor, d_past: int) -> Tensor:
     """Give how many tokens back each token may look; those of the first sequence see the tokens before it too."""
     place = torch.arange(d_past, d_past + seq_idx.shape[1], device=seq_idx.device)
@@ -71,7 +75,7 @@ def _run(
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, initial_state: Tensor | None, seq_idx: Tensor | None, silu: bool
 ) -> Tensor:
-    y = x.new_empty(x.shape)
+    y = _empty(x)
     _run("mambattn_conv_forward", x, weight, bias, initial_state, seq_idx, silu, y=y)
     return y
 
@@ -91,10 +95,11 @@ def _backward(
     seq_idx: Tensor | None,
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    outputs = {"dout": _dense(dout), "dx": x.new_empty(x.shape)}
+    outputs = {"dout": _dense(dout), "dx": _empty(x)}
     if initial_state is not None:
-        outputs["dinitial"] = initial_state.new_empty(initial_state.shape)
-    sums = _run("mambattn_conv_backward", x, weight, bias, initial_state, seq_idx, silu, **outputs).sum(0)
+        outputs["dinitial"] = _empty(initial_state)
+    sums = _run("mambattn_conv_backward", x, weight, bias, initial_state, seq_idx, silu, **outputs)
+    sums = sums[0] if len(sums) == 1 else sums.sum(0)
     return (
         outputs["dx"],
         sums[:-1].T.to(weight.dtype, copy=True, memory_format=torch.contiguous_format),

@@ -53,13 +53,18 @@ def assert_close(tensors, limit=LIMITS[torch.float32], **options):
 
 
 @pytest.mark.usefixtures("poisoned_memory")
-@pytest.mark.parametrize("seq_len", [1, 2, 63, 257])
+@pytest.mark.parametrize("seq_len", [1, 2, 63])
 @pytest.mark.parametrize("left_out", [(), ("bias",), ("initial_state",)])
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("activation", [None, "silu"])
 def test_equals_the_definition(seq_len, left_out, is_packed, activation):
     tensors = {name: tensor for name, tensor in make(seq_len).items() if name not in left_out}
     assert_close(tensors, activation=activation, seq_idx=packed(seq_len) if is_packed else None)
+
+
+@pytest.mark.usefixtures("poisoned_memory")
+def test_blocks_of_time():
+    assert_close(make(257, batch=1), activation="silu", seq_idx=packed(257, batch=1))
 
 
 @pytest.mark.usefixtures("poisoned_memory")
@@ -70,7 +75,7 @@ def test_any_width_and_number_of_taps(d_inner, d_conv):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
-    assert_close(make(200, dtype=dtype), LIMITS[dtype], activation="silu")
+    assert_close(make(150, batch=1, dtype=dtype), LIMITS[dtype], activation="silu")
 
 
 def test_types_may_be_mixed():

@@ -13,7 +13,9 @@ __all__ = ["causal_conv1d_step_triton", "causal_conv1d_triton"]
 
 _TILE = 64  # tokens of a tile
 _CHANNELS = 64  # channels of a tile
-_TILES = 8  # tiles of one program of the backward: each program adds one more share of the taps' gradient
+_BACKWARD_CHANNELS = 128  # of one program of the backward, which is a warp
+_BACKWARD_TOKENS = 128  # that it owns: each program adds one more share of the taps' gradient
+_UNROLL = 8  # tokens whose loads are under way at a time
 _STEP_CHANNELS = 256
 
 
@@ -29,11 +31,6 @@ def _width(d_inner: int, most: int) -> int:
     return min(most, power(max(d_inner, 16)))
 
 
-def _tile(seq_len: int, d_conv: int) -> int:
-    """Give the tokens of a tile; it holds the taps and the tokens they reach."""
-    return min(_TILE, power(max(seq_len + d_conv, 16)))
-
-
 @torch.library.custom_op("mambattn::causal_conv1d_triton_forward", mutates_args=())
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None, run: Tensor | None, silu: bool
@@ -41,7 +38,7 @@ def _forward(
     x, past = dense(x), None if past is None else dense(past)
     batch, seq_len, d_inner = x.shape
     y = x.new_empty(x.shape)
-    tile, width = _tile(seq_len, weight.shape[1]), _width(d_inner, _CHANNELS)
+    tile, width = min(_TILE, power(seq_len)), _width(d_inner, _CHANNELS)
     blocks = -(-d_inner // width), -(-seq_len // tile)
     launch(
         kernels.conv_forward,
@@ -68,9 +65,9 @@ def _backward(
     dy, x, past = dense(dy), dense(x), None if past is None else dense(past)
     batch, seq_len, d_inner = x.shape
     d_conv = weight.shape[1]
-    tile, width = _tile(seq_len, d_conv), _width(d_inner, _CHANNELS)
-    n_tiles = -(-(seq_len + (0 if past is None else d_conv - 1)) // (tile - d_conv + 1))
-    n_parts = -(-n_tiles // _TILES)
+    n_all = seq_len + (0 if past is None else d_conv - 1)
+    width, n_tokens = _width(d_inner, _BACKWARD_CHANNELS), min(n_all, _BACKWARD_TOKENS)
+    n_parts = -(-n_all // n_tokens)
     blocks = -(-d_inner // width), n_parts
     dx = x.new_empty(x.shape)
     dpast = x.new_empty(0, d_conv - 1, d_inner) if past is None else past.new_empty(past.shape)
@@ -79,12 +76,12 @@ def _backward(
         kernels.conv_backward,
         batch * blocks[0] * blocks[1],
         *(x, *_weights(weight, bias), past, run, dy, dx, None if past is None else dpast, dweight, dbias),
-        *(*_strides(x), *_strides(past), *_strides(dy), seq_len, d_inner, *blocks, -(-n_tiles // n_parts)),
+        *(*_strides(x), *_strides(past), *_strides(dy), seq_len, d_inner, *blocks, n_tokens),
         K=d_conv,
-        T=tile,
         D=width,
+        UNROLL=_UNROLL,
         SILU=silu,
-        num_warps=8,
+        num_warps=1,
     )
     dweight = dweight.sum(0).T.to(weight.dtype).contiguous()
     return dx, dweight, x.new_empty(0) if bias is None else dbias.sum((0, 1)).to(bias.dtype), dpast

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mambattn.ops._triton.launch import dense, launch, power, processors
-from mambattn.ops.ssd_scan import triton_kernels as kernels
+from mambattn.ops.ssd_scan import triton_gradients, triton_kernels
 
 __all__ = ["ssd_triton"]
 
@@ -87,7 +87,7 @@ class _Call:
         self.low = torch.empty_like(self.high) if self.cut.precision == "bf16x6" else None
         self.head_blocks = -(-self.n_heads // _HEADS)
         launch(
-            kernels.decays,
+            triton_kernels.decays,
             self.batch * chunks * self.head_blocks,
             *(dt, self.A, self.bias, self.dt, self.high, self.low, *dt.stride()),
             *(self.seq_len, self.n_heads, self.head_blocks),
@@ -132,7 +132,7 @@ class _Call:
         reverse: bool = False,
     ) -> None:
         self.run(
-            kernels.sweep,
+            triton_kernels.sweep,
             *(value, self.dt, self.high, self.low, key, entering, self.runs, leaving, kept, chunks),
             *(*value.stride()[:3], *key.stride()[:3]),
             REVERSE=reverse,
@@ -146,7 +146,7 @@ class _Call:
         self.sweep(value, key, None, leaving=states, kept=kept, reverse=reverse)
         d_all = self.d_head * self.d_state
         launch(
-            kernels.join_segments,
+            triton_kernels.join_segments,
             self.batch * self.n_heads * -(-d_all // _JOIN),
             *(states, kept, initial, self.n_segments, self.n_heads, d_all),
             REVERSE=reverse,
@@ -159,7 +159,7 @@ class _Call:
         y = self.x.new_empty(self.x.shape)
         z = None if z is None else dense(z)
         self.run(
-            kernels.forward,
+            triton_kernels.forward,
             *(self.x, self.dt, self.high, self.low, self.B, self.C, self.D, z, entering, self.runs, y, final),
             *(*self.x.stride()[:3], *self.B.stride()[:3], *self.C.stride()[:3]),
             *((0, 0) if self.D is None else self.D.stride()),
@@ -172,7 +172,7 @@ class _Call:
         blocks = self.batch * -(-self.seq_len // _TOKENS)
         d_raw, d_bias = self.raw.new_empty(self.raw.shape), self.floats(blocks, self.n_heads)
         launch(
-            kernels.step_gradients,
+            triton_gradients.step_gradients,
             blocks * self.head_blocks,
             *(d_steps, self.raw, self.bias, d_raw, d_bias, *self.raw.stride(), self.batch, self.seq_len, self.n_heads),
             *(self.head_blocks, len(d_steps)),
@@ -272,7 +272,7 @@ def _backward(
         *(n_parts, n_blocks, heads_a_block),
     )
     launch(
-        kernels.token_gradients,
+        triton_gradients.token_gradients,
         programs,
         *(call.x, dy, call.dt, call.high, call.low, call.A, call.B, call.C, call.D, call.runs, d_states),
         *(dx, d_steps[0], dA[0], dB[0], dC[0], dD),
@@ -283,7 +283,7 @@ def _backward(
         **call.cut.token_gradients,
     )
     launch(
-        kernels.state_gradients,
+        triton_gradients.state_gradients,
         programs,
         *(call.x, dy, call.dt, call.high, call.low, call.A, call.C, call.runs, states, d_states),
         *(d_steps[1], dA[1], dB[1], dC[1]),

@@ -42,14 +42,15 @@ from mambattn.ops.ssd_scan.triton_backend import ssd_triton
 from mambattn.ops.ssd_scan.triton_step import ssd_step_triton
 
 
-def ssd(dtype, everything, d_head=64, d_state=128, seq_len=1000):
+def ssd(dtype, everything, d_head=64, d_state=128, seq_len=1000, heads=2):
     def new(*shape, dtype=torch.float32):
         return torch.zeros(*shape, dtype=dtype, requires_grad=True)
 
-    x, z = (new(1, seq_len, 2, d_head, dtype=dtype) for _ in range(2))
+    x, z = (new(1, seq_len, heads, d_head, dtype=dtype) for _ in range(2))
     B, C = (new(1, seq_len, 1, d_state, dtype=dtype) for _ in range(2))
-    options = new(2), z, new(2), new(1, 2, d_head, d_state), torch.zeros(1, seq_len, dtype=torch.int64)
-    y, state = ssd_triton(x, new(1, seq_len, 2), new(2), B, C, *(options if everything else [None] * 5), True, 64, True)
+    options = new(heads), z, new(heads), new(1, heads, d_head, d_state), torch.zeros(1, seq_len, dtype=torch.int64)
+    options = options if everything else [None] * 5
+    y, state = ssd_triton(x, new(1, seq_len, heads), new(heads), B, C, *options, True, 64, True)
     (y.sum() + state.sum()).backward()
 
 
@@ -65,6 +66,7 @@ for everything in (False, True):
         ssd(dtype, everything)
         conv(dtype, everything)
 ssd(torch.float16, False, 3, 5, 40)
+ssd(torch.bfloat16, True, 1, 1, 1, 1)  # sizes of 1 become constants
 zeros = torch.zeros
 causal_conv1d_step_triton(zeros(2, 9), zeros(9, 4), zeros(9), zeros(2, 3, 9), "silu")
 ssd_step_triton(

@@ -52,6 +52,11 @@ def _cut(types: set[torch.dtype], d_head: int, d_state: int) -> Cut:
     return Cut(_TOKENS_A_CHUNK, channels, states, precision, *kernels)
 
 
+def _tiled(x: Tensor) -> Tensor:
+    """Give a tensor (batch, seq_len, …) whose last axis is contiguous, and whose chunks span less than 2³¹ numbers."""
+    return dense(x if x.stride(1) < 2**31 // _TOKENS_A_CHUNK else x.contiguous())
+
+
 class _Call:
     """A call's arguments as the kernels take them."""
 
@@ -70,7 +75,7 @@ class _Call:
         self.batch, self.seq_len, self.n_heads, self.d_head = x.shape
         self.n_groups, self.d_state = B.shape[2:]
         self.cut = _cut({x.dtype, B.dtype, C.dtype}, self.d_head, self.d_state)
-        self.x, self.raw, self.B, self.C = dense(x), dt, dense(B), dense(C)
+        self.x, self.raw, self.B, self.C = _tiled(x), dt, _tiled(B), _tiled(C)
         self.A = A.float().contiguous()
         self.D = None if D is None else D.float().reshape(self.n_heads, -1).expand(-1, self.d_head)
         self.bias = None if dt_bias is None else dt_bias.float().contiguous()
@@ -157,7 +162,7 @@ class _Call:
 
     def forward(self, z: Tensor | None, entering: Tensor | None, final: Tensor | None = None) -> Tensor:
         y = self.x.new_empty(self.x.shape)
-        z = None if z is None else dense(z)
+        z = None if z is None else _tiled(z)
         self.run(
             triton_kernels.forward,
             *(self.x, self.dt, self.high, self.low, self.B, self.C, self.D, z, entering, self.runs, y, final),
@@ -240,7 +245,7 @@ def _backward(
     call = _Call(x, dt, A, B, C, D, dt_bias, seq_idx, dt_softplus)
     batch, seq_len, n_heads, d_head = x.shape
     entering = call.entering(call.x, call.B, _state(initial_state))
-    dy, dz = dense(dout), x.new_empty(0, seq_len, n_heads, d_head)
+    dy, dz = _tiled(dout), x.new_empty(0, seq_len, n_heads, d_head)
     if z is not None:
         dy, dz = _through_gate(dout, call.forward(None, entering), z)
     n_chunks = -(-seq_len // call.cut.Q)

@@ -22,7 +22,7 @@ def _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q:
     n_groups = n_heads // heads_a_group
     pid = tl.program_id(0)
     block = pid % n_blocks
-    group = pid // n_blocks % n_groups
+    group = (pid // n_blocks % n_groups).to(tl.int64)
     chunk = pid // (n_blocks * n_groups) % n_chunks
     row = (pid // (n_blocks * n_groups * n_chunks)).to(tl.int64)
     first = block * heads_a_block
@@ -102,7 +102,7 @@ def token_gradients(
             change = dt * (read + kept) - tl.sum(pairs * dt[:, None], 0)
             d_decay = tl.cumsum(change, 0) - change
         d_dt = read + kept + d_decay * tl.load(A_p + head)
-        tl.store(d_dt_p + part * (batch * seq_len * n_heads).to(tl.int64) + at + tokens, d_dt, mask=is_token)
+        tl.store(d_dt_p + part * tl.cast(batch, tl.int64) * seq_len * n_heads + at + tokens, d_dt, mask=is_token)
         sums_at = (row * n_chunks + chunk) * n_heads + head
         tl.store(dA_p + sums_at * n_parts + part, tl.sum(d_decay * dt, 0))
         dx = d_written * dt[:, None]
@@ -167,7 +167,7 @@ def state_gradients(
         whole = tl.sum(state.to(tl.float32) * d_state_after.to(tl.float32)) * across
         d_decay = whole + tl.cumsum(carried, 0, reverse=True)
         d_dt = d_decay * tl.load(A_p + head)
-        d_dt_at = part * (batch * seq_len * n_heads).to(tl.int64) + at + tokens
+        d_dt_at = part * tl.cast(batch, tl.int64) * seq_len * n_heads + at + tokens
         tl.store(d_dt_p + d_dt_at, d_dt, mask=tokens < seq_len)
         sums_at = ((row * n_chunks + chunk) * n_heads + head) * n_parts + part
         tl.store(dA_p + sums_at, tl.sum(d_decay * dt, 0))

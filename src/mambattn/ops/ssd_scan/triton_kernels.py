@@ -57,7 +57,7 @@ def _locate(n_parts, n_heads, n_segments):
     """Give the part of the channels, head, segment and row of this program; neighbours share B and C."""
     pid = tl.program_id(0)
     part = pid % n_parts
-    head = pid // n_parts % n_heads
+    head = (pid // n_parts % n_heads).to(tl.int64)
     segment = pid // (n_parts * n_heads) % n_segments
     row = (pid // (n_parts * n_heads * n_segments)).to(tl.int64)
     return part, head, segment, row

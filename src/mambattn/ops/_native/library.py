@@ -5,6 +5,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,29 +70,61 @@ def pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-class _Pool:
-    """The threads that help the calling one; made on first use, made anew when more are wanted or after a fork."""
+class _Team(ctypes.Structure):
+    """The argument of `mambattn_join`; the fields are those of csrc/team.c, in the same order."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("kernel", "job", "scratch")),
+        *((name, ctypes.c_int64) for name in ("row", "next")),
+    ]
+
+
+def _openmp() -> Any:
+    """Give the function of torch's own OpenMP runtime that calls another on all its threads; None if there is none."""
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("*omp*")):
+        entry = getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
+        if entry is not None:
+            entry.restype = None
+            entry.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            return entry
+    return None
+
+
+class _Threads:
+    """The threads that help the calling one.
+
+    They are those of torch's OpenMP runtime, which stay awake for a while after each parallel operation of torch: threads
+    of our own would have to share the processors with them. Python's threads serve where there is no such runtime, and
+    in a forked child, in which those of the parent do not exist.
+    """
 
     def __init__(self) -> None:
+        self._openmp = _openmp()
         self._executor: ThreadPoolExecutor | None = None
         self._size = 0
 
     def forget(self) -> None:
-        """Drop the threads without waiting for them: in a forked child they do not exist."""
-        self._executor, self._size = None, 0
+        """Drop all threads without waiting for them."""
+        self._openmp, self._executor, self._size = None, None, 0
 
-    def executor(self, size: int) -> ThreadPoolExecutor:
-        """Give an executor of at least `size` threads."""
-        if self._executor is None or self._size < size:
+    def call(self, function: Any, argument: int, threads: int) -> None:
+        """Call a C function of one argument on so many threads, this one among them."""
+        if self._openmp is not None:
+            self._openmp(ctypes.cast(function, ctypes.c_void_p), argument, threads, 0)
+            return
+        if self._executor is None or self._size < threads - 1:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
-            self._executor, self._size = ThreadPoolExecutor(size, thread_name_prefix="mambattn"), size
-        return self._executor
+            self._executor, self._size = ThreadPoolExecutor(threads - 1, thread_name_prefix="mambattn"), threads - 1
+        helpers = [self._executor.submit(function, ctypes.c_void_p(argument)) for _ in range(threads - 1)]
+        function(ctypes.c_void_p(argument))
+        for helper in helpers:
+            helper.result()
 
 
-_pool = _Pool()
+_threads = _Threads()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.forget)
+    os.register_at_fork(after_in_child=_threads.forget)
 
 
 @dataclass(frozen=True)
@@ -127,20 +160,16 @@ class Library:
         scratch_floats : int, default 0
             Floats of working memory that each thread needs, aligned to 64 bytes.
         """
-        function = getattr(self.handle, kernel)
-        address = ctypes.addressof(job)
+        function, address = getattr(self.handle, kernel), ctypes.addressof(job)
         threads = max(1, min(torch.get_num_threads(), items))
         row = -(-scratch_floats // 16) * 16
-        scratch = torch.empty(threads * row + 16, dtype=torch.float32)
+        scratch = torch.empty(threads * row + 16, dtype=torch.float32, device="cpu")
         start = -(-scratch.data_ptr() // 64) * 64
-
-        def take_items(thread: int) -> None:
-            function(ctypes.c_void_p(address), ctypes.c_void_p(start + thread * row * 4))
-
-        helpers = [_pool.executor(threads - 1).submit(take_items, thread) for thread in range(1, threads)]
-        take_items(0)
-        for helper in helpers:
-            helper.result()
+        if threads == 1:
+            function(ctypes.c_void_p(address), ctypes.c_void_p(start))
+        else:
+            team = _Team(ctypes.cast(function, ctypes.c_void_p), address, start, row, 0)
+            _threads.call(self.handle.mambattn_join, ctypes.addressof(team), threads)
 
     def ask(self, function: str, job: ctypes.Structure) -> int:
         """Call a C function `int64_t function(const job *)`.

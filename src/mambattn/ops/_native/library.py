@@ -93,9 +93,9 @@ def _openmp() -> Any:
 class _Threads:
     """The threads that help the calling one.
 
-    They are those of torch's OpenMP runtime, which stay awake for a while after each parallel operation of torch: threads
-    of our own would have to share the processors with them. Python's threads serve where there is no such runtime, and
-    in a forked child, in which those of the parent do not exist.
+    They are those of torch's OpenMP runtime, which stay awake for a while after each parallel operation of torch:
+    threads of our own would have to share the processors with them. Python's threads serve where there is no such
+    runtime, and in a forked child, in which those of the parent do not exist.
     """
 
     def __init__(self) -> None:

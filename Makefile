@@ -30,7 +30,7 @@ check: setup
 	$(BIN)/python tests/check_docstrings.py
 
 bench: setup
-	$(BIN)/python -m mambattn.bench
+	$(BIN)/mambattn bench
 
 docs: setup
 	$(BIN)/pip install -q -e ".[docs]"

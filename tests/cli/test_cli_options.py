@@ -16,14 +16,16 @@ OPTIONS = {
     "fit": "data --target --model --schedule --set --task --drop --categorical --device --random-state --out",
     "predict": "model data --out --proba",
     "describe": "what --d-model --seq-len --json",
+    "bench": "--case --op --all --list --device --threads --rounds --json",
 }
 DEFAULTS = {
     "compare": {"folds": 3, "seeds": 1, "task": "auto", "device": "auto", "random_state": 0},
     "fit": {"model": "mambattention", "task": "auto", "device": "auto", "random_state": 0},
     "predict": {"out": "-"},
     "describe": {},
+    "bench": {"device": "auto", "threads": 1, "rounds": 7},
 }
-REPEATABLE = {"schedules", "ablate", "drop", "categorical", "settings"}
+REPEATABLE = {"schedules", "ablate", "drop", "categorical", "settings", "cases", "ops"}
 
 
 def test_the_commands_and_their_options_are_these():

@@ -1,174 +1,177 @@
-"""The cases: shapes of tables, recall studies and text, and what runs on them."""
+"""The registered cases: what is measured, at which sizes, in which type, on which device, and why."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import silu, softplus
+from mambattn._errors import ConfigError
 
-from mambattn.ops import list_backends, selective_scan
+__all__ = ["CASES", "SIZES", "Case", "select"]
 
-__all__ = ["BASELINE", "CASES", "ScanCase", "contenders", "lean_loop", "unbind_loop"]
-
-BASELINE = "unbind loop"
+SIZES = {
+    "selective_scan": ("batch", "d_inner", "seq_len", "d_state"),
+    "selective_scan_step": ("batch", "d_inner", "d_state"),
+    "ssd": ("batch", "seq_len", "n_heads", "d_head", "d_state"),
+    "ssd_step": ("batch", "n_heads", "d_head", "d_state"),
+    "causal_conv1d": ("batch", "seq_len", "d_inner", "d_conv"),
+    "causal_conv1d_step": ("batch", "d_inner", "d_conv"),
+    "attention": ("batch", "seq_len", "n_heads", "d_head", "window"),
+    "training_step": ("batch", "n_features"),
+}
+"""What the sizes of a case are, by op; "training_step" is a step of the default MambAttention on a table."""
 
 
 @dataclass(frozen=True)
-class ScanCase:
-    """A selective scan with softplus, D and z: forward, and gradients of all eight inputs, in float32.
+class Case:
+    """One registered benchmark.
 
     Parameters
     ----------
     name : str
-        What the shape stands for.
-    batch : int
-        Sequences.
-    d_inner : int
-        Channels.
-    seq_len : int
-        Tokens.
-    d_state : int
-        States of a channel.
-    is_default : bool
-        Whether it runs without ``--all``.
+        What it is called on the command line.
+    op : str
+        One of `SIZES`.
+    sizes : tuple of int
+        The sizes that `SIZES` names.
+    why : str
+        What the case stands for.
+    dtype : str, default "float32"
+        Type of the sequences; weights and states are float32.
+    devices : tuple of str, default ("cpu", "cuda")
+        Types of device that it runs on.
+    is_default : bool, default True
+        Whether it runs when no case is asked for; the others take minutes.
     """
 
     name: str
-    batch: int
-    d_inner: int
-    seq_len: int
-    d_state: int
-    is_default: bool
+    op: str
+    sizes: tuple[int, ...]
+    why: str
+    dtype: str = "float32"
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    is_default: bool = True
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """The sizes (batch, d_inner, seq_len, d_state)."""
-        return self.batch, self.d_inner, self.seq_len, self.d_state
+    def __getitem__(self, size: str) -> int:
+        """Give a size by its name."""
+        return self.sizes[SIZES[self.op].index(size)]
 
-    def inputs(self) -> dict[str, Tensor]:
-        """Draw the inputs, the same ones at each call; A is that of a new Mamba, -1 to -d_state.
+    def __str__(self) -> str:
+        """Give one line for people."""
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(SIZES[self.op], self.sizes, strict=True))
+        return f"{self.name}: {self.op}, {self.dtype}, {sizes}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as a dictionary for JSON.
 
         Returns
         -------
-        dict of Tensor
-            The tensor arguments of `mambattn.ops.selective_scan` by name.
+        dict
+            Field names and values.
         """
-        generator = torch.Generator().manual_seed(0)
-
-        def draw(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator)
-
-        sequence = (self.batch, self.seq_len)
-        return {
-            "u": draw(*sequence, self.d_inner),
-            "dt": draw(*sequence, self.d_inner),
-            "A": -torch.arange(1.0, self.d_state + 1).repeat(self.d_inner, 1),
-            "B": draw(*sequence, self.d_state),
-            "C": draw(*sequence, self.d_state),
-            "D": draw(self.d_inner),
-            "z": draw(*sequence, self.d_inner),
-            "dt_bias": draw(self.d_inner) - 3,
-        }
+        return asdict(self)
 
 
+def _on_gpu(op: str, name: str, why: str, *sizes: int) -> list[Case]:
+    """Give a case of a GPU in both types."""
+    short = {"float32": "f32", "bfloat16": "bf16"}
+    return [Case(f"{name}-{short[dtype]}", op, sizes, why, dtype, ("cuda",)) for dtype in short]
+
+
+_CPU = ("cpu",)
 CASES = (
-    ScanCase("tables", 256, 128, 12, 128, is_default=True),
-    ScanCase("recall", 64, 128, 64, 16, is_default=True),
-    ScanCase("recall, long", 64, 128, 512, 16, is_default=False),
-    ScanCase("text", 1, 1536, 2048, 16, is_default=False),
+    Case("scan-tables", "selective_scan", (256, 128, 12, 128), "a table of 12 columns, wide states", devices=_CPU),
+    Case("scan-recall", "selective_scan", (64, 128, 64, 16), "a recall task", devices=_CPU),
+    Case("scan-recall-long", "selective_scan", (64, 128, 512, 16), "a long one", devices=_CPU, is_default=False),
+    Case("scan-text", "selective_scan", (1, 1536, 2048, 16), "a text, Mamba-130M", devices=_CPU, is_default=False),
+    Case("scan-adult", "selective_scan", (128, 128, 14, 128), "default MambAttention on the 14 columns of adult"),
+    Case("scan-wide", "selective_scan", (128, 128, 100, 128), "the same on a table of 100 columns", is_default=False),
+    Case(
+        "scan-text-bf16",
+        "selective_scan",
+        (1, 1536, 2048, 16),
+        "a text under autocast on a CPU",
+        "bfloat16",
+        _CPU,
+        is_default=False,
+    ),
+    *_on_gpu("selective_scan", "scan-gpu-130m", "Mamba-130M in training", 8, 1536, 2048, 16),
+    *_on_gpu("selective_scan", "scan-gpu-large", "a large model in training", 32, 2048, 2048, 16),
+    *_on_gpu("selective_scan", "scan-gpu-long", "one long sequence: few rows to share out", 1, 2048, 32768, 16),
+    *_on_gpu("selective_scan", "scan-gpu-recall", "a recall task", 64, 128, 512, 16),
+    *_on_gpu("selective_scan", "scan-gpu-wide", "a wide table", 256, 128, 64, 64),
+    *_on_gpu("selective_scan", "scan-gpu-tables", "a table of 12 columns", 256, 128, 12, 128),
+    Case("scan-step", "selective_scan_step", (1, 1536, 16), "generation, one sequence"),
+    Case("scan-step-64", "selective_scan_step", (64, 1536, 16), "generation, 64 sequences"),
+    Case("ssd-text", "ssd", (1, 2048, 24, 64, 64), "a text, Mamba-2-130M with half its states", devices=_CPU),
+    *_on_gpu("ssd", "ssd-gpu-130m", "Mamba-2-130M in training", 8, 2048, 24, 64, 128),
+    *_on_gpu("ssd", "ssd-gpu-long", "one long sequence", 1, 32768, 32, 64, 128),
+    *_on_gpu("ssd", "ssd-gpu-large", "a large model in training", 32, 2048, 32, 64, 128),
+    Case("ssd-step", "ssd_step", (1, 24, 64, 128), "generation, one sequence"),
+    Case("ssd-step-64", "ssd_step", (64, 24, 64, 128), "generation, 64 sequences"),
+    Case("conv-tables", "causal_conv1d", (256, 12, 128, 4), "a table of 12 columns"),
+    Case("conv-text", "causal_conv1d", (1, 2048, 1536, 4), "a text, Mamba-130M", devices=_CPU),
+    *_on_gpu("causal_conv1d", "conv-gpu-130m", "x, B and C of Mamba-2-130M", 8, 2048, 1792, 4),
+    Case("conv-step", "causal_conv1d_step", (1, 1536, 4), "generation, one sequence"),
+    Case("conv-step-64", "causal_conv1d_step", (64, 1536, 4), "generation, 64 sequences"),
+    *(
+        Case(f"window-{n}", "attention", (1, n, 4, 64, 256), "window attention", devices=_CPU, is_default=n == 1024)
+        for n in (1024, 4096, 8192)
+    ),
+    *(
+        Case(f"window-gpu-{n}", "attention", (1, n, 16, 64, 1024), "window attention", "bfloat16", ("cuda",))
+        for n in (8192, 32768, 131072)
+    ),
+    Case("train-14", "training_step", (128, 14), "default MambAttention on the columns of adult: 6 numbers, 8 texts"),
+    Case("train-100", "training_step", (128, 100), "the same on 100 numbers", is_default=False),
 )
 
 
-def unbind_loop(
-    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, dt_bias: Tensor
-) -> Tensor:
-    """Scan in the usual way: form exp(dt A) and dt B u of all tokens, and loop over their ``unbind`` under autograd.
+def select(names: Sequence[str], ops: Sequence[str], device: str, *, everything: bool = False) -> list[Case]:
+    """Pick registered cases.
 
     Parameters
     ----------
-    u : Tensor
-        Input (batch, seq_len, d_inner).
-    dt : Tensor
-        Raw step sizes, of the shape of `u`.
-    A : Tensor
-        Decay rates (d_inner, d_state).
-    B : Tensor
-        Input map (batch, seq_len, d_state).
-    C : Tensor
-        Output map, of the shape of `B`.
-    D : Tensor
-        Skip (d_inner,).
-    z : Tensor
-        Gate, of the shape of `u`.
-    dt_bias : Tensor
-        Added to `dt` (d_inner,).
+    names : sequence of str
+        Cases asked for by name; with names or ops given, cases that do not run by default are picked too.
+    ops : sequence of str
+        Ops asked for.
+    device : str
+        Type of the device, "cpu" or "cuda".
+    everything : bool, default False
+        Whether to pick those that do not run by default.
 
     Returns
     -------
-    Tensor
-        The output, of the shape of `u`.
+    list of Case
+        In the order in which they are registered.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such case or op, or none for the device.
     """
-    dt = softplus(dt + dt_bias)
-    decays = torch.exp(dt[..., None] * A)
-    gains = (dt * u)[..., None] * B[:, :, None]
-    state = u.new_zeros(u.shape[0], *A.shape)
-    states = []
-    for decay, gain in zip(decays.unbind(1), gains.unbind(1), strict=True):
-        state = decay * state + gain
-        states.append(state)
-    y = torch.einsum("btdn,btn->btd", torch.stack(states, 1), C)
-    return (y + D * u) * silu(z)
+    _check_known("case", names, [case.name for case in CASES])
+    _check_known("op", ops, list(SIZES))
+    picked = [
+        case
+        for case in CASES
+        if device in case.devices
+        and (not names or case.name in names)
+        and (not ops or case.op in ops)
+        and (case.is_default or everything or names or ops)
+    ]
+    if not picked:
+        raise ConfigError(
+            f"Some case must be registered for what is asked, however none is for device={device!r}, "
+            f"case={', '.join(names) or 'any'}, op={', '.join(ops) or 'any'}. Leave one out, or see --list."
+        )
+    return picked
 
 
-def lean_loop(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, dt_bias: Tensor) -> Tensor:
-    """Scan by the same loop, but form what a token needs when its turn comes: less memory, fewer page faults.
-
-    Parameters
-    ----------
-    u : Tensor
-        Input (batch, seq_len, d_inner).
-    dt : Tensor
-        Raw step sizes, of the shape of `u`.
-    A : Tensor
-        Decay rates (d_inner, d_state).
-    B : Tensor
-        Input map (batch, seq_len, d_state).
-    C : Tensor
-        Output map, of the shape of `B`.
-    D : Tensor
-        Skip (d_inner,).
-    z : Tensor
-        Gate, of the shape of `u`.
-    dt_bias : Tensor
-        Added to `dt` (d_inner,).
-
-    Returns
-    -------
-    Tensor
-        The output, of the shape of `u`.
-    """
-    dt = softplus(dt + dt_bias)
-    state = u.new_zeros(u.shape[0], *A.shape)
-    outputs = []
-    for u_t, dt_t, B_t, C_t in zip(u.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
-        state = torch.exp(dt_t[:, :, None] * A) * state + (dt_t * u_t)[:, :, None] * B_t[:, None]
-        outputs.append((state * C_t[:, None]).sum(-1))
-    return (torch.stack(outputs, 1) + D * u) * silu(z)
-
-
-def contenders() -> dict[str, Callable[..., Tensor]]:
-    """Give what is timed: two plain loops, then the backends that are there.
-
-    Returns
-    -------
-    dict of callable
-        Functions of the inputs of a case, by name.
-    """
-
-    def with_backend(backend: str) -> Callable[..., Tensor]:
-        return lambda **inputs: selective_scan(**inputs, dt_softplus=True, backend=backend)
-
-    there = {status.backend for status in list_backends() if status.op == "selective_scan" and status.available}
-    loops: dict[str, Callable[..., Tensor]] = {BASELINE: unbind_loop, "lean loop": lean_loop}
-    return loops | {name: with_backend(name) for name in ("torch", "native") if name in there}
+def _check_known(what: str, asked: Sequence[str], known: list[str]) -> None:
+    for name in asked:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "See --list."
+            raise ConfigError(f"`{what}` must be a registered one, however {what}={name!r}. {hint}")

@@ -1,22 +1,32 @@
 """Checking and timing: nothing is timed whose result is wrong."""
 
+import ctypes
+import gc
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mambattn._errors import MambAttnError
-from mambattn.bench.cases import BASELINE, ScanCase
-from mambattn.ops import selective_scan
+from mambattn.bench.cases import SIZES, Case
+from mambattn.bench.contender import Contender, Trial
+from mambattn.bench.limits import Limits
+from mambattn.bench.problems import AXES, definition, draw, sizes_of
 
 __all__ = ["TOLERANCE", "Measurement", "WrongResultError", "check", "measure"]
 
-TOLERANCE = 2e-5
-_PART = {"rows": 3, "tokens": 96}
+TOLERANCE = {"float32": 2e-5, "bfloat16": 1e-2}
+_STATUS, _START_ANEW = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_PART = {"b": 3, "t": 96}
+_FORMS_AT_MOST = 2**32
+"""Bytes of the states of all tokens above which what forms them is left out."""
 
 
 class WrongResultError(MambAttnError):
@@ -31,29 +41,38 @@ class Measurement:
     ----------
     case : str
         Name of the case.
-    shape : tuple of int
-        The sizes (batch, d_inner, seq_len, d_state).
     contender : str
         What ran.
     forward_ms : float
-        Median milliseconds of the forward alone, without gradients.
-    total_ms : float
-        Median milliseconds of forward and backward.
-    best_ms : float
-        Smallest milliseconds of forward and backward.
-    ratio : float
-        How many times faster than the unbind loop it is, by the medians of forward and backward.
+        Median milliseconds of the forward alone, without gradients: of processor time, or of the GPU.
+    total_ms : float or None
+        Median milliseconds of forward and backward; None for a step of one token.
+    wall_ms : float
+        Median milliseconds by the clock, of forward and backward where there is one, Python and launches included.
+    graph_ms : float or None
+        The same as one CUDA graph, which leaves Python and launches out; None where there is none.
+    ratios : dict of float
+        How many times faster it is than each other contender, by ``total_ms`` or else ``forward_ms``.
+    exponential_share : float or None
+        Exponentials of the forward a second, in units of the measured limit; None but for scans.
+    memory_share : float
+        Bytes that the forward must move a second, in units of the measured limit.
+    extra_mib : float or None
+        Peak of the memory taken during forward and backward, the results included.
     error : float
-        Largest error of an output or gradient against float64, in units of the largest true value.
+        Largest error of an output or gradient against float64: of the largest value in float32, in the 2-norm else.
     """
 
     case: str
-    shape: tuple[int, int, int, int]
     contender: str
     forward_ms: float
-    total_ms: float
-    best_ms: float
-    ratio: float
+    total_ms: float | None
+    wall_ms: float
+    graph_ms: float | None
+    ratios: dict[str, float]
+    exponential_share: float | None
+    memory_share: float
+    extra_mib: float | None
     error: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,67 +86,165 @@ class Measurement:
         return asdict(self)
 
 
-def _forward_backward(run: Callable[..., Tensor], inputs: Mapping[str, Tensor], dy: Tensor) -> tuple[Tensor, ...]:
-    y = run(**inputs)
-    return y.detach(), *torch.autograd.grad(y, list(inputs.values()), dy)
+def _has_backward(case: Case) -> bool:
+    return not case.op.endswith("_step")
 
 
-def _gradient_like(case: ScanCase, u: Tensor) -> Tensor:
-    return torch.randn(u.shape, generator=torch.Generator().manual_seed(case.seq_len))
+def _part(case: Case, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give a few rows and the first tokens, enough of them to leave a window."""
+    sizes = _PART | ({"t": 2 * case["window"]} if case.op == "attention" else {})
+    cut = {}
+    for name, letters in AXES[case.op].items():
+        index = tuple(slice(sizes.get(letter)) for letter in letters)
+        cut[name] = inputs[name][index].contiguous()
+    return cut
 
 
-def check(case: ScanCase, run: Callable[..., Tensor]) -> float:
-    """Compare output and all gradients with the definition in float64, on a few rows and the first tokens.
+def check(case: Case, contender: Contender, device: torch.device) -> float:
+    """Compare outputs and all gradients with the definition in float64, on a few rows and the first tokens.
 
     Parameters
     ----------
-    case : ScanCase
+    case : Case
         Where the inputs come from.
-    run : callable
-        Function of the inputs.
+    contender : Contender
+        What is checked.
+    device : torch.device
+        Where it runs.
 
     Returns
     -------
     float
-        The largest error, in units of the largest true value.
+        The largest error.
 
     Raises
     ------
     WrongResultError
         If it is above `TOLERANCE`.
     """
-    inputs = {
-        name: x[: _PART["rows"], : _PART["tokens"]] if name in {"u", "dt", "B", "C", "z"} else x
-        for name, x in case.inputs().items()
-    }
-    dy = _gradient_like(case, inputs["u"])
-    given = {name: x.clone().requires_grad_() for name, x in inputs.items()}
-    wide = {name: x.double().requires_grad_() for name, x in inputs.items()}
-    results = _forward_backward(run, given, dy)
-    truth = _forward_backward(lambda **x: selective_scan(**x, dt_softplus=True, backend="reference"), wide, dy.double())
-    names = ("y", *(f"the gradient of {name}" for name in inputs))
-    worst = 0.0
-    for name, x, want in zip(names, results, truth, strict=True):
-        error = ((x - want).abs().max() / want.abs().max()).item()
-        if not error <= TOLERANCE:
-            raise WrongResultError(f"{name} is off by {error:.1e} of its largest value, more than {TOLERANCE:.0e}")
+    inputs, axes = _part(case, draw(case, device)), AXES[case.op]
+    truth = Trial(Contender("definition", definition(case)), {n: x.double() for n, x in inputs.items()}, axes)
+    outputs, gradients = Trial(contender, inputs, axes).results(backward=_has_backward(case))
+    wanted, wanted_gradients = truth.results(backward=_has_backward(case))
+    pairs = [(f"output {i}", y, want) for i, (y, want) in enumerate(zip(outputs, wanted, strict=True))]
+    pairs += [(f"the gradient of {n}", gradients[n], want) for n, want in wanted_gradients.items()]
+    limit, worst = TOLERANCE[case.dtype], 0.0
+    for name, x, want in pairs:
+        difference = x.double() - want
+        error = (
+            difference.abs().max() / want.abs().max() if case.dtype == "float32" else difference.norm() / want.norm()
+        ).item()
+        if not error <= limit:
+            raise WrongResultError(f"{name} is off by {error:.1e}, more than {limit:.0e}")
         worst = max(worst, error)
     return worst
 
 
-def measure(case: ScanCase, runs: Mapping[str, Callable[..., Tensor]], rounds: int) -> list[Measurement]:
+class _Clock:
+    """Times calls: processor time on the CPU, events on a GPU with its caches emptied in between."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._flush = torch.empty(1 << 28, dtype=torch.int8, device=device) if self._on_gpu else None
+
+    def __call__(self, run: Callable[[], object]) -> tuple[float, float]:
+        """Give milliseconds of device and of the clock."""
+        if self._flush is None:
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            return 1e3 * (time.process_time() - cpu), 1e3 * (time.perf_counter() - wall)
+        self._flush.zero_()
+        torch.cuda.synchronize()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        wall = time.perf_counter()
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end), 1e3 * (time.perf_counter() - wall)
+
+    def graph(self, run: Callable[[], object]) -> float | None:
+        """Give milliseconds of a replayed graph, or None where there is none."""
+        if not self._on_gpu:
+            return None
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                run()
+        except RuntimeError:
+            torch.cuda.synchronize()
+            return None
+        return statistics.median(self(graph.replay)[0] for _ in range(9))
+
+
+def _give_back() -> None:
+    """Let the C library return to the system what it keeps for later, which would hide what a call takes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _resident(which: str) -> int:
+    """Give bytes of this process in memory, now (VmRSS) or at most (VmHWM)."""
+    lines = _STATUS.read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(which))
+
+
+def _peak_mib(run: Callable[[], object], device: torch.device) -> float | None:
+    """Give the peak of the memory that a call takes; None where the system does not count it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    if not os.access(_START_ANEW, os.W_OK):
+        return None
+    gc.collect()
+    _give_back()
+    _START_ANEW.write_text("5", encoding="utf-8")
+    before = _resident("VmRSS")
+    run()
+    return (_resident("VmHWM") - before) / 2**20
+
+
+def _bytes_of_forward(case: Case, inputs: dict[str, Tensor]) -> int:
+    output = prod(sizes_of(case, next(iter(AXES[case.op].values()))))
+    element = torch.empty((), dtype=getattr(torch, case.dtype)).element_size()
+    state = inputs["state"].nbytes if "state" in inputs else 0
+    return sum(x.nbytes for x in inputs.values()) + output * element + state
+
+
+def _can_run(case: Case, contender: Contender) -> bool:
+    if "seq_len" not in SIZES[case.op]:
+        return True
+    if contender.max_seq_len is not None and case["seq_len"] > contender.max_seq_len:
+        return False
+    return not contender.forms_states or 4 * prod(case.sizes) <= _FORMS_AT_MOST
+
+
+def measure(
+    case: Case, contenders: Sequence[Contender], rounds: int, device: torch.device, limits: Limits
+) -> list[Measurement]:
     """Check all contenders, then time them in turn, so that what disturbs the machine disturbs all of them.
 
-    Times are CPU time of the process, each after a run that is not timed, as in a training loop.
+    Each is timed after a run that is not, as in a training loop: the memory that the one before gave back is not paged
+    in at this one's cost.
 
     Parameters
     ----------
-    case : ScanCase
-        The shape and inputs.
-    runs : dict of callable
-        The contenders, the unbind loop among them.
+    case : Case
+        One of any op but "training_step".
+    contenders : sequence of Contender
+        What runs; those that would take too long or too much memory at this size are left out.
     rounds : int
         How often each runs; medians are reported.
+    device : torch.device
+        Where they run.
+    limits : Limits
+        Of the device.
 
     Returns
     -------
@@ -139,38 +256,47 @@ def measure(case: ScanCase, runs: Mapping[str, Callable[..., Tensor]], rounds: i
     WrongResultError
         If one of them computes something else; its name is in the message.
     """
+    running = [contender for contender in contenders if _can_run(case, contender)]
     errors = {}
-    for name, run in runs.items():
+    for contender in running:
         try:
-            errors[name] = check(case, run)
+            errors[contender.name] = check(case, contender, device)
         except WrongResultError as error:
-            raise WrongResultError(f"{name} at {case.shape}: {error}; no time is reported") from error
-    inputs = {name: x.requires_grad_() for name, x in case.inputs().items()}
-    dy = _gradient_like(case, inputs["u"])
-    forwards: dict[str, list[float]] = {name: [] for name in runs}
-    totals: dict[str, list[float]] = {name: [] for name in runs}
+            raise WrongResultError(f"{contender.name} at {case.name}: {error}; no time is reported") from error
+    gc.collect()
+    inputs, clock = draw(case, device), _Clock(device)
+    trials = {contender.name: Trial(contender, inputs, AXES[case.op]) for contender in running}
+    forwards: dict[str, list[float]] = {name: [] for name in trials}
+    totals: dict[str, list[float]] = {name: [] for name in trials}
+    walls: dict[str, list[float]] = {name: [] for name in trials}
     for _ in range(rounds):
-        for name, run in runs.items():
-            # Untimed: the memory that the contender before gave back is not paged in at this one's cost.
-            _forward_backward(run, inputs, dy)
-            started = time.process_time()
-            with torch.no_grad():
-                run(**inputs)
-            between = time.process_time()
-            _forward_backward(run, inputs, dy)
-            forwards[name].append(1e3 * (between - started))
-            totals[name].append(1e3 * (time.process_time() - between))
-    loop = statistics.median(totals[BASELINE])
-    return [
-        Measurement(
-            case=case.name,
-            shape=case.shape,
-            contender=name,
-            forward_ms=statistics.median(forwards[name]),
-            total_ms=statistics.median(totals[name]),
-            best_ms=min(totals[name]),
-            ratio=loop / statistics.median(totals[name]),
-            error=errors[name],
+        for name, trial in trials.items():
+            whole = trial.both if _has_backward(case) else trial.forward
+            whole()
+            forwards[name].append(clock(trial.forward)[0])
+            total, wall = clock(whole)
+            totals[name].append(total)
+            walls[name].append(wall)
+    times = {name: statistics.median(totals[name]) for name in trials}
+    rows = []
+    for name, trial in trials.items():
+        forward = statistics.median(forwards[name])
+        whole = trial.both if _has_backward(case) else trial.forward
+        exponentials = prod(case.sizes) if case.op == "selective_scan" else 0
+        share = 1e3 * exponentials / forward / limits.exponentials if exponentials and limits.exponentials else None
+        rows.append(
+            Measurement(
+                case=case.name,
+                contender=name,
+                forward_ms=forward,
+                total_ms=times[name] if _has_backward(case) else None,
+                wall_ms=statistics.median(walls[name]),
+                graph_ms=clock.graph(whole),
+                ratios={other: times[other] / times[name] for other in times if other != name},
+                exponential_share=share,
+                memory_share=1e3 * _bytes_of_forward(case, inputs) / forward / limits.bytes,
+                extra_mib=_peak_mib(whole, device),
+                error=errors[name],
+            )
         )
-        for name in runs
-    ]
+    return rows

@@ -1,4 +1,4 @@
-"""The command line: ``mambattn compare | fit | predict | describe``, one file a command.
+"""The command line: ``mambattn compare | fit | predict | describe | bench``, one file a command.
 
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 import click
 
 from mambattn.cli._group import CommandGroup
+from mambattn.cli.bench import bench
 from mambattn.cli.compare import compare
 from mambattn.cli.describe import describe
 from mambattn.cli.fit import fit
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for _command in (compare, fit, predict, describe):
+for _command in (compare, fit, predict, describe, bench):
     main.add_command(_command)

@@ -57,3 +57,9 @@ def test_importing_the_package_imports_nothing_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_importing_the_models_loads_neither_triton_nor_the_compiler_of_torch():
+    code = "import mambattn.models, sys; print([m for m in ('triton', 'torch._dynamo') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -105,11 +105,28 @@ def test_an_expanded_gradient():
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
-def test_opcheck():
-    from mambattn.ops.conv.triton_backend import _forward
-
+@pytest.mark.parametrize("without", [(), ("bias", "initial_state")])
+def test_opcheck(without):
     t = {name: tensor.requires_grad_() for name, tensor in make(9, d_inner=3).items()}
-    torch.library.opcheck(_forward, (*t.values(), packed(9).cumsum(1, dtype=torch.int32), True))
+    tensors = tuple(None if name in without else x for name, x in t.items())
+    options = (packed(9).cumsum(1, dtype=torch.int32), not without)
+    torch.library.opcheck(torch.ops.mambattn.causal_conv1d_triton_forward.default, (*tensors, *options))
+    backward = tuple(x if x is None else x.detach() for x in (t["x"], *tensors))
+    torch.library.opcheck(torch.ops.mambattn.causal_conv1d_triton_backward.default, (*backward, *options))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
+def test_compiles_to_one_graph():
+    torch._dynamo.reset()
+    t = {name: tensor.requires_grad_() for name, tensor in make(9).items()}
+
+    def loss(t):
+        y, state = causal_conv1d(**t, activation="silu", return_final_state=True, backend="triton")
+        return y.square().sum() + state.sum()
+
+    want = torch.autograd.grad(loss(t), list(t.values()))
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(t)
+    torch.testing.assert_close(torch.autograd.grad(compiled, list(t.values())), want)
 
 
 def test_no_rows():

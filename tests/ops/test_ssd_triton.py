@@ -119,11 +119,11 @@ def test_strong_decay_keeps_every_gradient_exact():
 
 def test_segments_of_a_sequence_equal_the_whole(monkeypatch):
     """One row and few heads are cut in time; how far depends on the device alone."""
-    from mambattn.ops.ssd_scan import triton_backend
+    from mambattn.ops.ssd_scan import triton_call
 
     t = make(300, batch=1)
     cut = run(t, "triton")
-    monkeypatch.setattr(triton_backend, "processors", lambda device: 1)
+    monkeypatch.setattr(triton_call, "processors", lambda device: 1)
     whole = run(t, "triton")
     for name, want in whole.items():
         torch.testing.assert_close(cut[name], want, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
@@ -146,12 +146,30 @@ def test_views_are_read_in_place_and_runs_are_equal():
         torch.testing.assert_close(gradients(leaves), whole, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("want_final_state", [False, True])
-def test_opcheck(want_final_state):
-    from mambattn.ops.ssd_scan.triton_backend import _forward
-
+@pytest.mark.parametrize("without", [(), ("D", "z", "dt_bias", "initial_state")])
+def test_opcheck(without):
     t = {name: tensor.requires_grad_() for name, tensor in make(5).items()}
-    torch.library.opcheck(_forward, (*t.values(), packed(5), True, want_final_state))
+    tensors = tuple(None if name in without else x for name, x in t.items())
+    arguments = (*tensors, packed(5), True, not without)
+    torch.library.opcheck(torch.ops.mambattn.ssd_triton_forward.default, arguments)
+    y, final_state = torch.ops.mambattn.ssd_triton_forward(*arguments)
+    detached = tuple(x if x is None else x.detach() for x in tensors)
+    backward = (y.detach(), None if without else final_state.detach(), *detached, *arguments[-3:-1])
+    torch.library.opcheck(torch.ops.mambattn.ssd_triton_backward.default, backward)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
+def test_compiles_to_one_graph():
+    torch._dynamo.reset()
+    t = {name: tensor.requires_grad_() for name, tensor in make(5).items()}
+
+    def loss(t):
+        y, state = ssd(**t, dt_softplus=True, return_final_state=True, backend="triton")
+        return y.square().sum() + state.sum()
+
+    want = torch.autograd.grad(loss(t), list(t.values()))
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(t)
+    torch.testing.assert_close(torch.autograd.grad(compiled, list(t.values())), want)
 
 
 def test_no_rows():

@@ -109,3 +109,20 @@ def test_gradients_are_refused(step):
     tensors = {name: tensor.float().requires_grad_() for name, tensor in make()[step].items()}
     with pytest.raises(BackendUnavailableError, match="it computes no gradients"):
         step(**tensors, backend="triton")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
+@pytest.mark.parametrize("step", STEPS)
+def test_compiles_to_one_graph(step):
+    torch._dynamo.reset()
+    tensors = {name: tensor.float() for name, tensor in make(batch=1, d_head=1)[step].items()}
+    want = step(**tensors, backend="triton")
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")(**tensors, backend="triton")
+    torch.testing.assert_close(compiled, want)
+
+
+def test_opcheck():
+    arguments = [x.float() for x in (torch.ones(2, 3), torch.ones(3, 2), torch.ones(3), torch.ones(2, 1, 3))]
+    torch.library.opcheck(
+        torch.ops.mambattn.causal_conv1d_step_triton.default, (*(x.to(DEVICE) for x in arguments), True)
+    )

@@ -17,9 +17,14 @@ import torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from mambattn.ops._triton import launch as shared
+from mambattn.ops.conv import triton_backend as conv_backend
+from mambattn.ops.scan import triton_backend as scan_backend, triton_step as scan_step
+from mambattn.ops.ssd_scan import triton_backend as ssd_backend, triton_step as ssd_step
 
 compiled = set()
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32"}
+TYPES = {
+    torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32", torch.uint8: "*u8"
+}
 
 
 def compile_instead(kernel, programs, *arguments, num_warps, num_stages=3, **constants):
@@ -35,11 +40,9 @@ def compile_instead(kernel, programs, *arguments, num_warps, num_stages=3, **con
     compiled.add(kernel.fn.__name__)
 
 
-shared.launch = compile_instead
-from mambattn.ops.conv.triton_backend import causal_conv1d_step_triton, causal_conv1d_triton
-from mambattn.ops.scan.triton_step import selective_scan_step_triton
-from mambattn.ops.ssd_scan.triton_backend import ssd_triton
-from mambattn.ops.ssd_scan.triton_step import ssd_step_triton
+# Those that import the function by name before the kernels are needed.
+for module in (scan_backend, scan_step, ssd_backend, ssd_step, conv_backend, shared):
+    module.launch = compile_instead
 
 
 def ssd(dtype, everything, d_head=64, d_state=128, seq_len=1000, heads=2):
@@ -50,7 +53,7 @@ def ssd(dtype, everything, d_head=64, d_state=128, seq_len=1000, heads=2):
     B, C = (new(1, seq_len, 1, d_state, dtype=dtype) for _ in range(2))
     options = new(heads), z, new(heads), new(1, heads, d_head, d_state), torch.zeros(1, seq_len, dtype=torch.int64)
     options = options if everything else [None] * 5
-    y, state = ssd_triton(x, new(1, seq_len, heads), new(heads), B, C, *options, True, 64, True)
+    y, state = ssd_backend.ssd_triton(x, new(1, seq_len, heads), new(heads), B, C, *options, True, 64, True)
     (y.sum() + state.sum()).backward()
 
 
@@ -58,9 +61,23 @@ def conv(dtype, everything):
     x, past = (torch.zeros(2, n, 70, dtype=dtype, requires_grad=True) for n in (200, 3))
     weight, bias = torch.zeros(70, 4, requires_grad=True), torch.zeros(70, requires_grad=True)
     options = (bias, past, torch.zeros(2, 200, dtype=torch.int64)) if everything else (None, None, None)
-    causal_conv1d_triton(x, weight, *options, "silu")[0].sum().backward()
+    conv_backend.causal_conv1d_triton(x, weight, *options, "silu")[0].sum().backward()
 
 
+def scan(dtype, everything, seq_len=1000, d_state=16):
+    def new(*shape, dtype=torch.float32):
+        return torch.zeros(*shape, dtype=dtype, requires_grad=True)
+
+    u, dt, z = (new(1, seq_len, 64, dtype=dtype) for _ in range(3))
+    B, C = (new(1, seq_len, 1, d_state, dtype=dtype) for _ in range(2))
+    options = new(64), z, new(64), new(1, 64, d_state), torch.zeros(1, seq_len, dtype=torch.int64)
+    options = options if everything else [None] * 5
+    y, state = scan_backend.selective_scan_triton(u, dt, new(64, d_state), B, C, *options, everything, False, True)
+    (y.sum() + state.sum()).backward()
+
+
+scan(torch.bfloat16, True)
+scan(torch.float32, False, 64, 3)
 for everything in (False, True):
     for dtype in (torch.bfloat16, torch.float32):
         ssd(dtype, everything)
@@ -68,12 +85,12 @@ for everything in (False, True):
 ssd(torch.float16, False, 3, 5, 40)
 ssd(torch.bfloat16, True, 1, 1, 1, 1)  # sizes of 1 become constants
 zeros = torch.zeros
-causal_conv1d_step_triton(zeros(2, 9), zeros(9, 4), zeros(9), zeros(2, 3, 9), "silu")
-ssd_step_triton(
+conv_backend.causal_conv1d_step_triton(zeros(2, 9), zeros(9, 4), zeros(9), zeros(2, 3, 9), "silu")
+ssd_step.ssd_step_triton(
     *(zeros(2, 4, 5), zeros(2, 4), zeros(4), zeros(2, 2, 7), zeros(2, 2, 7), zeros(4), zeros(2, 4, 5), zeros(4)),
     *(zeros(2, 4, 5, 7), True),
 )
-selective_scan_step_triton(
+scan_step.selective_scan_step_triton(
     *(zeros(2, 8), zeros(2, 8), zeros(8, 7), zeros(2, 2, 7), zeros(2, 2, 7), zeros(8), zeros(2, 8), zeros(8)),
     *(zeros(2, 8, 7), True),
 )
@@ -87,6 +104,14 @@ def test_all_kernels_compile(tmp_path):
     child = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=600)
     assert child.returncode == 0, child.stderr
     assert child.stdout.split() == [
-        *("_advance", "conv_backward", "conv_forward", "conv_step", "decays", "forward", "join_segments"),
-        *("state_gradients", "step_gradients", "sweep", "token_gradients"),
+        *("advance", "conv_backward", "conv_forward", "conv_step", "decays", "forward", "join_segments"),
+        *(
+            "pass_states",
+            "scan_backward",
+            "scan_forward",
+            "state_gradients",
+            "step_gradients",
+            "sweep",
+            "token_gradients",
+        ),
     ]

@@ -12,7 +12,16 @@ from torch import Tensor
 from mambattn._errors import BackendUnavailableError, ConfigError
 from mambattn.ops._checks import compute_dtype
 
-__all__ = ["BACKENDS", "VARIABLE", "BackendStatus", "Request", "list_backends", "register", "run"]
+__all__ = [
+    "BACKENDS",
+    "VARIABLE",
+    "BackendStatus",
+    "Request",
+    "constant_when_compiled",
+    "list_backends",
+    "register",
+    "run",
+]
 
 BACKENDS = ("reference", "torch", "native", "triton")
 _AUTO_ORDER = ("triton", "native", "torch")
@@ -163,7 +172,27 @@ def _check_name(name: str, backend: str) -> None:
         )
 
 
-@torch.compiler.assume_constant_result
+def constant_when_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let torch.compile call a function once instead of tracing it.
+
+    The mark is that of torch.compiler.assume_constant_result, which would load torch's compiler, and triton with it,
+    whenever the ops are imported: as long a wait as for torch itself.
+
+    Parameters
+    ----------
+    function : callable
+        Its answer depends on the machine and the process only.
+
+    Returns
+    -------
+    callable
+        The same function.
+    """
+    function._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
+
+
+@constant_when_compiled
 def _from_environment() -> str:
     return os.environ.get(VARIABLE, "") or "auto"
 

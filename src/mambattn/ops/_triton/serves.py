@@ -1,16 +1,14 @@
 """What the triton backends can serve; the same for every op."""
 
-import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from mambattn.ops._dispatch import Request
 
-__all__ = ["MAX_STATES", "lazy", "missing", "refuses", "refuses_above", "refuses_gradients"]
+__all__ = ["MAX_STATES", "missing", "refuses", "refuses_above", "refuses_gradients"]
 
 MAX_STATES = 256
 
@@ -99,25 +97,3 @@ def refuses_above(limit: int, name: str, argument: int) -> Callable[[Request], s
         return refuses(request)
 
     return refuses_request
-
-
-def lazy(module: str, function: str) -> Callable[..., Any]:
-    """Give a function that is imported when it is first called.
-
-    Parameters
-    ----------
-    module : str
-        Where it is.
-    function : str
-        Its name.
-
-    Returns
-    -------
-    callable
-        Calls the function with the arguments given.
-    """
-
-    def call(*arguments: Any) -> Any:
-        return getattr(importlib.import_module(module), function)(*arguments)
-
-    return call

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mambattn.ops._dispatch import constant_when_compiled
+
 _MAX_HEAD = 256
 
 
@@ -26,7 +28,7 @@ def varlen_serves(q: Tensor, n_global: int, dropout_p: float) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _has_kernel(device: int | None) -> bool:
     return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= (8, 0)
 

@@ -7,6 +7,7 @@ from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
 from mambattn.ops.conv.native import causal_conv1d_native
 from mambattn.ops.conv.native_step import causal_conv1d_step_native
 from mambattn.ops.conv.reference import causal_conv1d_reference, conv_advance
+from mambattn.ops.conv.triton_backend import causal_conv1d_step_triton, causal_conv1d_triton
 from mambattn.ops.conv.vectorised import causal_conv1d_torch
 
 __all__ = ["causal_conv1d", "causal_conv1d_step"]
@@ -38,7 +39,7 @@ register(
 register(
     "causal_conv1d",
     "triton",
-    triton.lazy("mambattn.ops.conv.triton_backend", "causal_conv1d_triton"),
+    causal_conv1d_triton,
     "GPU kernels, compute in float32",
     missing=triton.missing,
     refuses=triton.refuses_above(8, "d_conv", argument=1),
@@ -47,7 +48,7 @@ register(
 register(
     "causal_conv1d_step",
     "triton",
-    triton.lazy("mambattn.ops.conv.triton_backend", "causal_conv1d_step_triton"),
+    causal_conv1d_step_triton,
     "GPU kernel, computes in float32, gives no gradients",
     missing=triton.missing,
     refuses=triton.refuses_gradients,

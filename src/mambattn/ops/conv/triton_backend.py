@@ -7,9 +7,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mambattn.ops._triton.launch import dense, launch, power
-from mambattn.ops.conv import triton_kernels as kernels
-
-__all__ = ["causal_conv1d_step_triton", "causal_conv1d_triton"]
 
 _TILE = 64  # tokens of a tile
 _CHANNELS = 64  # channels of a tile
@@ -35,13 +32,15 @@ def _width(d_inner: int, most: int) -> int:
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None, run: Tensor | None, silu: bool
 ) -> Tensor:
+    from mambattn.ops.conv.triton_kernels import conv_forward  # triton is needed from here on, not before
+
     x, past = dense(x), None if past is None else dense(past)
     batch, seq_len, d_inner = x.shape
     y = x.new_empty(x.shape)
     tile, width = min(_TILE, power(seq_len)), _width(d_inner, _CHANNELS)
     blocks = -(-d_inner // width), -(-seq_len // tile)
     launch(
-        kernels.conv_forward,
+        conv_forward,
         batch * blocks[0] * blocks[1],
         *(x, *_weights(weight, bias), past, run, y, *_strides(x), *_strides(past), seq_len, d_inner, *blocks),
         K=weight.shape[1],
@@ -62,6 +61,8 @@ def _(x, weight, bias, past, run, silu):
 def _backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None, run: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from mambattn.ops.conv.triton_kernels import conv_backward
+
     dy, x, past = dense(dy), dense(x), None if past is None else dense(past)
     batch, seq_len, d_inner = x.shape
     d_conv = weight.shape[1]
@@ -73,7 +74,7 @@ def _backward(
     dpast = x.new_empty(0, d_conv - 1, d_inner) if past is None else past.new_empty(past.shape)
     dweight, dbias = (torch.empty(batch * n_parts, k, d_inner, device=x.device) for k in (d_conv, 1))
     launch(
-        kernels.conv_backward,
+        conv_backward,
         batch * blocks[0] * blocks[1],
         *(x, *_weights(weight, bias), past, run, dy, dx, None if past is None else dpast, dweight, dbias),
         *(*_strides(x), *_strides(past), *_strides(dy), seq_len, d_inner, *blocks, n_tokens),
@@ -141,13 +142,15 @@ def _final_state(x: Tensor, initial_state: Tensor | None, run: Tensor | None, n_
 
 @torch.library.custom_op("mambattn::causal_conv1d_step_triton", mutates_args=())
 def _step(x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
+    from mambattn.ops.conv.triton_kernels import conv_step
+
     x, past = dense(x), dense(past)
     batch, d_inner = x.shape
     y, queue = x.new_empty(x.shape), past.new_empty(past.shape)
     width = _width(d_inner, _STEP_CHANNELS)
     blocks = -(-d_inner // width)
     launch(
-        kernels.conv_step,
+        conv_step,
         batch * blocks,
         *(x, *_weights(weight, bias), past, y, queue, x.stride(0), *_strides(past), d_inner, blocks),
         K=weight.shape[1],

@@ -8,6 +8,7 @@ from mambattn.ops.scan.native import selective_scan_native
 from mambattn.ops.scan.native_step import selective_scan_step_native
 from mambattn.ops.scan.reference import selective_scan_reference, selective_scan_step_reference
 from mambattn.ops.scan.triton_backend import selective_scan_triton
+from mambattn.ops.scan.triton_step import selective_scan_step_triton
 from mambattn.ops.scan.vectorised import selective_scan_torch
 
 __all__ = ["selective_scan", "selective_scan_step"]
@@ -50,7 +51,7 @@ register(
 register(
     "selective_scan_step",
     "triton",
-    triton.lazy("mambattn.ops.scan.triton_step", "selective_scan_step_triton"),
+    selective_scan_step_triton,
     "GPU kernel, computes in float32, gives no gradients",
     missing=triton.missing,
     refuses=triton.refuses_gradients,

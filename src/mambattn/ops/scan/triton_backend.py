@@ -8,8 +8,6 @@ from torch import Tensor
 from mambattn.ops._triton.launch import launch, power
 from mambattn.ops.scan.triton_call import Call, Cut, Shape
 
-__all__ = ["selective_scan_triton"]
-
 FORWARD = Shape(tile=32, folds=1, lanes=2, width=16)
 BACKWARD = Shape(tile=16, folds=1, lanes=2, width=16)
 

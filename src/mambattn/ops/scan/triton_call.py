@@ -8,8 +8,6 @@ from torch.nn.functional import pad
 
 from mambattn.ops._triton.launch import dense, power, processors
 
-__all__ = ["Call", "Cut", "Shape"]
-
 PROGRAMS = 8
 """Programs that a multiprocessor holds at once, given their registers."""
 

@@ -7,6 +7,8 @@ from mambattn.ops.ssd_scan.api import ssd, ssd_step
 from mambattn.ops.ssd_scan.native import ssd_native
 from mambattn.ops.ssd_scan.native_step import ssd_step_native
 from mambattn.ops.ssd_scan.reference import ssd_advance, ssd_reference
+from mambattn.ops.ssd_scan.triton_backend import ssd_triton
+from mambattn.ops.ssd_scan.triton_step import ssd_step_triton
 from mambattn.ops.ssd_scan.vectorised import ssd_torch
 
 __all__ = ["ssd", "ssd_step"]
@@ -38,7 +40,7 @@ register(
 register(
     "ssd",
     "triton",
-    triton.lazy("mambattn.ops.ssd_scan.triton_backend", "ssd_triton"),
+    ssd_triton,
     "GPU kernels, matrix products over chunks, sums in float32",
     missing=triton.missing,
     refuses=triton.refuses_above(triton.MAX_STATES, "d_state", argument=3),
@@ -47,7 +49,7 @@ register(
 register(
     "ssd_step",
     "triton",
-    triton.lazy("mambattn.ops.ssd_scan.triton_step", "ssd_step_triton"),
+    ssd_step_triton,
     "GPU kernel, computes in float32, gives no gradients",
     missing=triton.missing,
     refuses=triton.refuses_gradients,

@@ -21,6 +21,50 @@ print(native.available, "|", native.reason, "|", selective_scan(one, one, torch.
 """
 
 
+USE = """
+from pathlib import Path
+import torch, mambattn
+from mambattn.ops import (
+    attention, causal_conv1d, causal_conv1d_step, list_backends, selective_scan, selective_scan_step, ssd, ssd_step
+)
+
+assert Path(mambattn.__file__).is_relative_to(Path.cwd()), mambattn.__file__
+torch.manual_seed(0)
+new = torch.randn
+A, maps, keys = -new(6, 5).exp(), [new(2, 9, 3, 5) for _ in range(2)], [new(2, 3, 5) for _ in range(2)]
+calls = {
+    selective_scan: (new(2, 9, 6), new(2, 9, 6).abs(), A, *maps, new(6)),
+    ssd: (new(2, 9, 6, 4), new(2, 9, 6).abs(), A[:, 0], *maps, new(6)),
+    causal_conv1d: (new(2, 9, 6), new(6, 4), new(6)),
+    attention: tuple(new(2, 9, 3, 4) for _ in range(3)),
+}
+steps = {
+    selective_scan_step: ((new(2, 6), new(2, 6).abs(), A, *keys, new(6)), new(2, 6, 5)),
+    ssd_step: ((new(2, 6, 4), new(2, 6).abs(), A[:, 0], *keys, new(6)), new(2, 6, 4, 5)),
+    causal_conv1d_step: ((new(2, 6), new(6, 4), new(6)), new(2, 3, 6)),
+}
+for dtype, limit in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+    def equal(function, *given, gradients, **options):
+        got, want = (
+            function(*(x.to(dtype).to(kind).requires_grad_(gradients) for x in given), backend=backend,
+                     **{name: x.to(dtype).to(kind) for name, x in options.items()})
+            for backend, kind in (("native", dtype), ("reference", torch.float64))
+        )
+        got, want = (x if isinstance(x, tuple) else (x,) for x in (got, want))
+        for x, truth in zip(got, want, strict=True):
+            assert (x.double() - truth).norm() <= limit * truth.norm(), function
+        if gradients:
+            got[0].square().sum().backward()
+
+    for function, given in calls.items():
+        equal(function, *given, gradients=True)
+    for function, (given, state) in steps.items():
+        equal(function, *given, gradients=False, state=state)
+served = {row.op for row in list_backends() if row.backend == "native" and row.available}
+print(served == {function.__name__ for function in (*calls, *steps)})
+"""
+
+
 def build(folder: Path, environment: dict[str, str]) -> Path:
     """Build a copy of the sources into `folder`, and return the folder to import from."""
     source = folder / "source"
@@ -32,12 +76,13 @@ def build(folder: Path, environment: dict[str, str]) -> Path:
     return folder / "lib"
 
 
-def ask(library: Path) -> list[str]:
-    """Import the package from a folder in a new process and ask it about its native backend."""
+def ask(library: Path, script: str = SAY) -> list[str]:
+    """Import the package from a folder in a new process, and ask it about its native backend."""
     environment = os.environ | {"PYTHONPATH": str(library)}
     answer = subprocess.run(
-        [sys.executable, "-c", SAY], cwd=library, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-c", script], cwd=library, env=environment, capture_output=True, text=True
     )
+    assert answer.returncode == 0, answer.stderr
     return [part.strip() for part in answer.stdout.split("|")]
 
 
@@ -76,8 +121,11 @@ def test_a_wheel_serves_every_python_and_an_sdist_holds_the_sources(tmp_path):
         archive.extractall(tmp_path / "lib")
     available, reason, values = ask(tmp_path / "lib")
     assert (available, values) == ("True", "[1.0, 2.0, 3.0]"), reason
+    assert ask(tmp_path / "lib", USE) == ["True"]
     (sdist,) = dist.glob("*.tar.gz")
     shutil.unpack_archive(sdist, tmp_path / "sdist", filter="data")
-    names = {path.name for path in (tmp_path / "sdist").rglob("*")}
-    assert {"scan.c", "scan.h", "lanes.h", "sequence.h", "isa.c", "setup.py"} <= names
-    assert not any(name.endswith(".so") for name in names)
+    (unpacked,) = (tmp_path / "sdist").iterdir()
+    files = {path.relative_to(unpacked) for path in unpacked.rglob("*")}
+    assert {path.relative_to(source) for path in source.glob("src/mambattn/ops/*/csrc/*.[ch]")} <= files
+    assert {"scan.c", "ssd.h", "conv.c", "attend.c", "lanes.h", "setup.py"} <= {path.name for path in files}
+    assert not any(path.suffix == ".so" for path in files)

@@ -10,7 +10,7 @@ from mambattn.bench.training import TrainingMeasurement
 
 __all__ = ["notes", "ops_tables", "training_table"]
 
-_HEADINGS = ("fwd ms", "f+b ms", "graph", "÷ loop", "÷ torch", "exp", "mem", "MiB", "error")
+_HEADINGS = ("fwd", "f+b", "graph", "÷loop", "÷torch", "exp", "mem", "MiB", "error")
 
 
 def _number(value: float | None) -> str:
@@ -59,7 +59,8 @@ def _table(case: Case, rows: list[Measurement]) -> Table:
     ]
     used = [i for i in range(len(_HEADINGS)) if any(line[i] for line in cells)]
     sizes = ", ".join(f"{name} {size}" for name, size in zip(SIZES[case.op], case.sizes, strict=True))
-    table = Table(title=f"{case}".replace(sizes, f"\n{sizes}"), title_justify="left", box=SIMPLE_HEAD)
+    title = f"{case.name}: {case.op}, {case.dtype}, ms\n{sizes}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for i in used:
         table.add_column(_HEADINGS[i], justify="right", no_wrap=True)

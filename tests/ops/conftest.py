@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils import deterministic
 
 from mambattn.ops import selective_scan
 from mambattn.ops._native import library
@@ -118,19 +117,8 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def poisoned_memory():
-    """Fill memory that nothing was written to with NaN, as torch does in its deterministic mode."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def poisoned():
     """Fill what torch.empty gives with NaN, so that a read of unwritten memory shows in some result."""
-    was_filling = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    deterministic.fill_uninitialized_memory = True
     assert torch.empty(3).isnan().all()
     yield
-    deterministic.fill_uninitialized_memory = was_filling
     torch.use_deterministic_algorithms(False)

@@ -22,7 +22,7 @@ def token(batch, d_inner, d_conv):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 19, 4), (64, 130, 4), (3, 16, 2), (5, 40, 9), (1, 1536, 4)])
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_twice_rule(isa, poisoned, shape, activation, has_bias):
+def test_twice_rule(isa, poisoned_memory, shape, activation, has_bias):
     inputs = token(*shape) if has_bias else token(*shape) | {"bias": None}
     double = {name: None if x is None else x.double() for name, x in inputs.items()}
     want, _ = causal_conv1d_step(**double, activation=activation, backend="reference")

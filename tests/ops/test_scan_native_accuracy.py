@@ -17,7 +17,7 @@ def relative(x, truth):
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("seq_len", [1, 2, 63, 257, 4096])
 @pytest.mark.parametrize("widths", [(19, 5), (33, 16, 3), (1, 1)])
-def test_errors_and_equal_runs(scan, isa, poisoned, dtype, seq_len, widths):
+def test_errors_and_equal_runs(scan, isa, poisoned_memory, dtype, seq_len, widths):
     inputs = {name: x.to(dtype).double() for name, x in scan.make_inputs(2, seq_len, *widths, seed=seq_len).items()}
     options = {"seq_idx": scan.packed(2, seq_len)} if seq_len == 63 else {}
     truth = scan.run(inputs, "torch", torch.float64, **options)

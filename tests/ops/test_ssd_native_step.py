@@ -44,7 +44,7 @@ SHAPES = [(1, 1, 1, 1, 1), (2, 4, 2, 19, 5), (3, 24, 1, 64, 64), (1, 6, 3, 16, 1
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dt_softplus", [False, True])
 @pytest.mark.parametrize("without", [(), *((option,) for option in OPTIONS), OPTIONS])
-def test_twice_rule(isa, poisoned, shape, dt_softplus, without):
+def test_twice_rule(isa, poisoned_memory, shape, dt_softplus, without):
     inputs = {name: x for name, x in token(*shape).items() if name not in without}
     truth = ssd_step(**{n: x.double() for n, x in inputs.items()}, dt_softplus=dt_softplus, backend="reference")
     plain, ours = (ssd_step(**inputs, dt_softplus=dt_softplus, backend=backend) for backend in ("torch", "native"))

@@ -10,7 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ISAS", "TYPES", "Library", "View", "current", "load_best", "load_isa", "missing", "pointer", "view"]
+__all__ = [
+    "ISAS",
+    "TYPES",
+    "Library",
+    "View",
+    "current",
+    "load_best",
+    "load_isa",
+    "missing",
+    "pointer",
+    "token_view",
+    "view",
+]
 
 ISAS = ("baseline", "avx2", "avx512")
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -52,6 +64,22 @@ def view(x: Tensor | None, reverse: bool = False) -> View:
     if reverse:
         data, time = data + (x.shape[1] - 1) * time * x.element_size(), -time
     return View(data, batch, time, rest[0] if x.ndim == 4 else 0, kind)
+
+
+def token_view(x: Tensor) -> View:
+    """Describe one token of each row to the C code.
+
+    Parameters
+    ----------
+    x : Tensor
+        Of shape (batch, channels) or (batch, groups, channels), otherwise as `view` takes it.
+
+    Returns
+    -------
+    View
+        The description.
+    """
+    return View(x.data_ptr(), x.stride(0), 0, x.stride(1) if x.ndim == 3 else 0, TYPES.index(x.dtype))
 
 
 def pointer(x: Tensor | None) -> int | None:

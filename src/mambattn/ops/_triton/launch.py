@@ -4,9 +4,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
-__all__ = ["dense", "launch", "power", "processors"]
+__all__ = ["launch", "power", "processors"]
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, **options: Any) -> None:
@@ -25,22 +24,6 @@ def launch(kernel: Any, programs: int, *arguments: Any, **options: Any) -> None:
     """
     if programs:
         kernel[(programs,)](*arguments, **options)
-
-
-def dense(x: Tensor) -> Tensor:
-    """Give a tensor whose last axis is contiguous, which the kernels take as given; a copy only where it is not.
-
-    Parameters
-    ----------
-    x : Tensor
-        Any tensor.
-
-    Returns
-    -------
-    Tensor
-        The same numbers.
-    """
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def power(n: int) -> int:

@@ -1,12 +1,11 @@
 """Backend "native" of attention, for short sequences: the C code as custom ops of torch, with fakes and autograd."""
 
 import ctypes
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mambattn.ops._definition import gradients_of
+from mambattn.ops._custom import dense, join_autograd
 from mambattn.ops._dispatch import Request
 from mambattn.ops._native import library as native
 from mambattn.ops._native import serves
@@ -68,7 +67,7 @@ def _run(
     n_kv_heads = sequences["k"].shape[2]
     job = Job(batch, seq_len, n_heads, n_kv_heads, d_head, left, right, int(seed), round(p * 2**32))
     job.scale, job.keep = scale, 1 / (1 - p)
-    alive = {name: x if x.stride(-1) == 1 else x.contiguous() for name, x in sequences.items()}
+    alive = {name: dense(x) for name, x in sequences.items()}
     for name, x in alive.items():
         setattr(job, name, view(x))
     library = native.current()
@@ -104,26 +103,6 @@ def _(dy, q, k, v, seed, left, right, scale, dropout_p):
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.left, ctx.right, ctx.scale, ctx.dropout_p = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _backward_of_forward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    *inputs, seed = ctx.saved_tensors
-    reach = ctx.left, ctx.right
-    if torch.is_grad_enabled():  # a graph of the backward is wanted
-        gradients = gradients_of(
-            lambda q, k, v: (_defined(q, k, v, seed, *reach, ctx.scale, ctx.dropout_p),), inputs, [dy]
-        )
-    else:
-        gradients = _backward(dy, *inputs, seed, *reach, ctx.scale, ctx.dropout_p)
-    return (*gradients, None, None, None, None, None)
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
-
-
 def _defined(
     q: Tensor, k: Tensor, v: Tensor, seed: Tensor, left: int, right: int, scale: float, dropout_p: float
 ) -> Tensor:
@@ -138,6 +117,9 @@ def _defined(
         weights = weights * kept.transpose(1, 2)
     values = v.to(weights.dtype).repeat_interleave(q.shape[2] // v.shape[2], dim=2)
     return torch.einsum("bhij,bjhd->bihd", weights, values).to(q.dtype)
+
+
+join_autograd(_forward, _backward, lambda *given: (_defined(*given),), tensors=4, settings=4, outputs=1)
 
 
 def attention_native(

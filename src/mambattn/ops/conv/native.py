@@ -1,14 +1,15 @@
 """Backend "native": the C convolution as two custom ops of torch, with fake tensors and autograd."""
 
 import ctypes
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mambattn.ops._custom import begins, dense, join_autograd
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
+from mambattn.ops.conv.reference import causal_conv1d_reference
 
 _SEGMENT = 64
 """Tokens that are taken through the convolution at once: those of a block of channels stay in the cache."""
@@ -29,10 +30,6 @@ class Job(ctypes.Structure):
     ]
 
 
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
 def _empty(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
@@ -40,8 +37,8 @@ def _empty(x: Tensor) -> Tensor:
 def _reach(seq_idx: Tensor, d_past: int) -> Tensor:
     """Give how many tokens back each token may look; those of the first sequence see the tokens before it too."""
     place = torch.arange(d_past, d_past + seq_idx.shape[1], device=seq_idx.device)
-    starts = pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)) * place
-    return (place - starts.cummax(1).values).clamp(max=d_past).to(torch.int32)
+    first = begins(seq_idx) * place
+    return (place - first.cummax(1).values).clamp(max=d_past).to(torch.int32)
 
 
 def _run(
@@ -61,9 +58,9 @@ def _run(
         alive["reach"] = _reach(seq_idx, d_conv - 1)
     for name, tensor in alive.items():
         setattr(job, name, pointer(tensor))
-    sequences = {"x": _dense(x), **outputs}
+    sequences = {"x": dense(x), **outputs}
     if initial_state is not None:
-        sequences["initial"] = _dense(initial_state)
+        sequences["initial"] = dense(initial_state)
     for name, tensor in sequences.items():
         setattr(job, name, view(tensor))
     library = native.current()
@@ -95,7 +92,7 @@ def _backward(
     seq_idx: Tensor | None,
     silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    outputs = {"dout": _dense(dout), "dx": _empty(x)}
+    outputs = {"dout": dense(dout), "dx": _empty(x)}
     if initial_state is not None:
         outputs["dinitial"] = _empty(initial_state)
     sums = _run("mambattn_conv_backward", x, weight, bias, initial_state, seq_idx, silu, **outputs)
@@ -118,18 +115,13 @@ def _(dout, x, weight, bias, initial_state, seq_idx, silu):
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.silu = inputs
-    ctx.save_for_backward(*tensors)
+def _definition(
+    x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None, run: Tensor | None, silu: bool
+) -> tuple[Tensor, Tensor]:
+    return causal_conv1d_reference(x, weight, bias, past, run, "silu" if silu else None)
 
 
-def _backward_of_forward(ctx: Any, dout: Tensor) -> tuple[Any, ...]:
-    tensors = ctx.saved_tensors
-    gradients = _backward(dout, *tensors, ctx.silu)
-    return (*(None if x is None else gradient for x, gradient in zip(tensors, gradients, strict=False)), None, None)
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
+join_autograd(_forward, _backward, _definition, tensors=5, settings=1, outputs=1)
 
 
 def _last_inputs(x: Tensor, initial_state: Tensor | None, seq_idx: Tensor | None, d_past: int) -> Tensor:

@@ -5,8 +5,9 @@ import ctypes
 import torch
 from torch import Tensor
 
+from mambattn.ops._custom import dense
 from mambattn.ops._native import library as native
-from mambattn.ops._native.library import TYPES, View, pointer, view
+from mambattn.ops._native.library import View, pointer, token_view, view
 
 _ITEM = 1 << 16
 """Products that are worth a thread: below, waking one takes longer than the work."""
@@ -27,15 +28,14 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor, silu: bo
     batch, d_inner = x.shape
     d_conv = weight.shape[1]
     y, new_state = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, state))
-    x = x if x.stride(1) == 1 else x.contiguous()
-    state = state if state.stride(2) == 1 else state.contiguous()
+    x, state = dense(x), dense(state)
     weight = weight.float().contiguous()
     bias = None if bias is None else bias.float().contiguous()
     library = native.current()
     items = max(1, min(batch * weight.numel() // _ITEM, -(-d_inner // library.lanes)))
-    token = View(x.data_ptr(), x.stride(0), 0, 0, TYPES.index(x.dtype))
     job = StepJob(
-        *(batch, d_inner, d_conv, items, silu, 0, token, view(state)), *map(pointer, (y, new_state, weight, bias))
+        *(batch, d_inner, d_conv, items, silu, 0, token_view(x), view(state)),
+        *map(pointer, (y, new_state, weight, bias)),
     )
     library.run("mambattn_conv_step", job, items, d_conv * library.lanes)
     return y, new_state

@@ -1,12 +1,12 @@
 """Backend "triton" of `causal_conv1d`: the launches, as custom ops of torch with fake tensors and autograd."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mambattn.ops._triton.launch import dense, launch, power
+from mambattn.ops._custom import begins, dense, join_autograd
+from mambattn.ops._triton.launch import launch, power
+from mambattn.ops.conv.reference import causal_conv1d_reference
 
 _TILE = 64  # tokens of a tile
 _CHANNELS = 64  # channels of a tile
@@ -100,18 +100,13 @@ def _(dy, x, weight, bias, past, run, silu):
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.silu = inputs
-    ctx.save_for_backward(*tensors)
+def _definition(
+    x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None, run: Tensor | None, silu: bool
+) -> tuple[Tensor, Tensor]:
+    return causal_conv1d_reference(x, weight, bias, past, run, "silu" if silu else None)
 
 
-def _backward_of_forward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    x, weight, bias, past, run = ctx.saved_tensors
-    dx, dweight, dbias, dpast = _backward(dy, x, weight, bias, past, run, ctx.silu)
-    return dx, dweight, None if bias is None else dbias, None if past is None else dpast, None, None
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
+join_autograd(_forward, _backward, _definition, tensors=5, settings=1, outputs=1)
 
 
 def causal_conv1d_triton(
@@ -125,7 +120,7 @@ def causal_conv1d_triton(
     """Run the GPU kernels; arguments and result are those of `causal_conv1d_reference`."""
     run = None
     if seq_idx is not None:
-        run = pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)).cumsum(1, dtype=torch.int32)
+        run = begins(seq_idx).cumsum(1, dtype=torch.int32)
     y = _forward(x, weight, bias, initial_state, run, activation == "silu")
     return y, _final_state(x, initial_state, run, weight.shape[1] - 1)
 

@@ -2,14 +2,16 @@
 
 import ctypes
 import math
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mambattn.ops._custom import begins, dense, join_autograd
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
+from mambattn.ops.scan.reference import selective_scan_reference
 
 _ITEMS = 16
 """Parts that the work is cut into where the shapes allow, and so the threads that can help."""
@@ -69,18 +71,6 @@ def _floats(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _resets(seq_idx: Tensor | None, reverse: bool) -> Tensor | None:
-    """Say, in the order of the scan, before which steps the state becomes zero."""
-    if seq_idx is None:
-        return None
-    order = seq_idx.flip(1) if reverse else seq_idx
-    return pad(order[:, 1:] != order[:, :-1], (1, 0)).to(torch.uint8).contiguous()
-
-
 class _Call:
     """A job and the tensors behind its pointers."""
 
@@ -109,13 +99,15 @@ class _Call:
         self.job = Job(batch, seq_len, self.n_groups, d_group, A.shape[1], chunk, dt_softplus=dt_softplus)
         self._alive: list[Tensor] = []
         for name, x in (("u", u), ("dt", dt), ("z", z), ("B", B.float()), ("C", C.float())):
-            self.sequence(name, None if x is None else _dense(x))
+            self.sequence(name, None if x is None else dense(x))
         self.pointer("A2", _to_lanes((A.double() * math.log2(math.e)).float(), self.n_groups, lanes))
         self.pointer("D", _vector_to_lanes(D, d_inner, self.n_groups, lanes))
         self.pointer("bias", _vector_to_lanes(dt_bias, d_inner, self.n_groups, lanes))
         if initial_state is not None:
             self.pointer("initial_state", self.state_lanes(initial_state))
-        self.pointer("reset", _resets(seq_idx, reverse))
+        self.pointer(
+            "reset", None if seq_idx is None else begins(seq_idx.flip(1) if reverse else seq_idx).to(torch.uint8)
+        )
 
     def state_lanes(self, state: Tensor) -> Tensor:
         return _to_lanes(state.float(), self.n_groups, self.library.lanes)
@@ -214,7 +206,7 @@ def _backward(
     n_vectors, d_state, lanes = _lane_shape(u, A, n_groups)
     batch_parts = min(batch, _ITEMS)
     call.split(batch_parts)
-    call.sequence("dout", _dense(dout))
+    call.sequence("dout", dense(dout))
     call.pointer("checkpoints", checkpoints)
     if dfinal is not None:
         call.pointer("dfinal", call.state_lanes(dfinal))
@@ -255,22 +247,8 @@ def _(dout, dfinal, checkpoints, u, dt, A, B, C, D, z, dt_bias, initial_state, s
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.dt_softplus, ctx.reverse, _, _ = inputs
-    ctx.save_for_backward(*tensors, output[2])
-    ctx.set_materialize_grads(False)
-
-
-def _backward_of_forward(ctx: Any, dout: Tensor | None, dfinal: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    *tensors, checkpoints = ctx.saved_tensors
-    if dout is None:
-        dout = torch.zeros_like(tensors[0])
-    gradients = _backward(dout, dfinal, checkpoints, *tensors, ctx.dt_softplus, ctx.reverse)
-    given = (None if x is None else gradient for x, gradient in zip(tensors[:9], gradients, strict=True))
-    return (*given, None, None, None, None, None)
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
+_definition = partial(selective_scan_reference, return_final_state=True)
+join_autograd(_forward, _backward, _definition, tensors=10, settings=2, outputs=2)
 
 
 def selective_scan_native(

@@ -1,12 +1,13 @@
-"""Backend "native" of the one-token step: a custom op of torch, forward only."""
+"""Backend "native" of the one-token step, forward only; a custom op of torch where a graph asks for one."""
 
 import ctypes
 
 import torch
 from torch import Tensor
 
+from mambattn.ops._custom import dense
 from mambattn.ops._native import library as native
-from mambattn.ops._native.library import TYPES, View
+from mambattn.ops._native.library import View, token_view
 
 _ITEM = 1 << 16
 """States that are worth a thread: below, waking one takes longer than the work."""
@@ -25,12 +26,7 @@ class StepJob(ctypes.Structure):
     ]
 
 
-def _token_view(x: Tensor) -> View:
-    return View(x.data_ptr(), x.stride(0), 0, x.stride(1) if x.ndim == 3 else 0, TYPES.index(x.dtype))
-
-
-@torch.library.custom_op("mambattn::selective_scan_step", mutates_args=())
-def _step(
+def _run(
     u: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -48,15 +44,18 @@ def _step(
     items = max(1, min(state.numel() // _ITEM, batch * n_groups))
     job = StepJob(batch, n_groups, d_inner // n_groups, d_state, items, dt_softplus)
     tokens = {"u": u, "dt": dt, "z": z, "B": B.float(), "C": C.float(), "y": y}
-    tokens = {name: x if x.stride(-1) == 1 else x.contiguous() for name, x in tokens.items() if x is not None}
+    tokens = {name: dense(x) for name, x in tokens.items() if x is not None}
     floats = {"A": A, "D": D, "bias": dt_bias, "state": state, "new_state": new_state}
     floats = {name: x.float().contiguous() for name, x in floats.items() if x is not None}
     for name, x in tokens.items():
-        setattr(job, name, _token_view(x))
+        setattr(job, name, token_view(x))
     for name, x in floats.items():
         setattr(job, name, x.data_ptr())
     native.current().run("mambattn_scan_step", job, items)
     return y, new_state
+
+
+_step = torch.library.custom_op("mambattn::selective_scan_step", _run, mutates_args=())
 
 
 @_step.register_fake
@@ -77,4 +76,6 @@ def selective_scan_step_native(
     dt_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
     """Run the C step; arguments and result are those of `selective_scan_step_reference`."""
-    return _step(u, dt, A, B, C, D, z, dt_bias, state, dt_softplus)
+    # Going through the dispatcher of torch takes as long as a small step, and only a graph needs it.
+    step = _step if torch.compiler.is_compiling() else _run
+    return step(u, dt, A, B, C, D, z, dt_bias, state, dt_softplus)

@@ -1,11 +1,14 @@
 """Backend "triton": the GPU scan as two custom ops of torch, with fake tensors and autograd."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mambattn.ops._custom import join_autograd
 from mambattn.ops._triton.launch import launch, power
+from mambattn.ops.scan.reference import selective_scan_reference
 from mambattn.ops.scan.triton_call import Call, Cut, Shape
 
 FORWARD = Shape(tile=32, folds=1, lanes=2, width=16)
@@ -166,22 +169,8 @@ def _(dout, dfinal, states, u, dt, A, B, C, D, z, dt_bias, initial_state, seq_id
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.dt_softplus, ctx.reverse, _, _ = inputs
-    ctx.save_for_backward(*tensors, output[2])
-    ctx.set_materialize_grads(False)
-
-
-def _backward_of_forward(ctx: Any, dout: Tensor | None, dfinal: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    *tensors, states = ctx.saved_tensors
-    if dout is None:
-        dout = torch.zeros_like(tensors[0])
-    gradients = _backward(dout, dfinal, states, *tensors, ctx.dt_softplus, ctx.reverse)
-    given = (None if x is None else gradient for x, gradient in zip(tensors[:9], gradients, strict=True))
-    return (*given, None, None, None, None, None)
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
+_definition = partial(selective_scan_reference, return_final_state=True)
+join_autograd(_forward, _backward, _definition, tensors=10, settings=2, outputs=2)
 
 
 def selective_scan_triton(

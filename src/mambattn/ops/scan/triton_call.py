@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mambattn.ops._triton.launch import dense, power, processors
+from mambattn.ops._custom import begins, dense
+from mambattn.ops._triton.launch import power, processors
 
 PROGRAMS = 8
 """Programs that a multiprocessor holds at once, given their registers."""
@@ -77,7 +78,7 @@ class Call:
         self.n_groups, self.d_state = B.shape[2:]
         self.d_group = self.d_inner // self.n_groups
         self.A = A.float().contiguous()
-        self.reset = None if seq_idx is None else _resets(seq_idx, reverse)
+        self.reset = None if seq_idx is None else begins(seq_idx.flip(1) if reverse else seq_idx).to(torch.uint8)
         nothing = self.A  # stands where a kernel reads no pointer
         starts: list[Tensor] = []
         self.strides: list[int] = []
@@ -150,9 +151,3 @@ class Call:
             return None
         missing = cut.n_chunks * cut.chunk_tiles * cut.shape.tile - self.seq_len
         return (pad(self.reset, (0, missing)).unflatten(1, (cut.n_chunks, -1)).amax(2) == 0).to(torch.uint8)
-
-
-def _resets(seq_idx: Tensor, reverse: bool) -> Tensor:
-    """Say, in the order of the scan, before which steps the state becomes zero."""
-    order = seq_idx.flip(1) if reverse else seq_idx
-    return pad(order[:, 1:] != order[:, :-1], (1, 0)).to(torch.uint8).contiguous()

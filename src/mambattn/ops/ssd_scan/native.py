@@ -2,14 +2,15 @@
 
 import ctypes
 import math
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from mambattn.ops._custom import begins, dense, join_autograd
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
+from mambattn.ops.ssd_scan.reference import ssd_reference
 
 CHUNK = 64
 """Tokens between two states that the forward keeps for the backward."""
@@ -46,18 +47,9 @@ def _floats(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
 def _rows(x: Tensor) -> Tensor:
     """Give (batch, seq_len, n_heads, d_head) as rows of channels; a copy where the heads do not lie side by side."""
-    return _dense(x.flatten(2))
-
-
-def _resets(seq_idx: Tensor) -> Tensor:
-    """Say before which tokens the state becomes zero."""
-    return pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)).to(torch.uint8).contiguous()
+    return dense(x.flatten(2))
 
 
 def _heads_in_block(batch: int, n_heads: int, n_groups: int, d_head: int) -> int:
@@ -97,7 +89,7 @@ class _Call:
         self.job = Job(batch, seq_len, n_groups, heads, d_head, d_state, block, min(CHUNK, seq_len))
         self.job.dt_softplus = dt_softplus
         self._alive: list[Tensor] = []
-        self.sequences(x=_rows(x), dt=_dense(dt), B=_dense(B.float()), C=_dense(C.float()))
+        self.sequences(x=_rows(x), dt=dense(dt), B=dense(B.float()), C=dense(C.float()))
         self.pointers(A2=(A.double() * math.log2(math.e)).float())
         if z is not None:
             self.sequences(z=_rows(z))
@@ -108,7 +100,7 @@ class _Call:
         if initial_state is not None:
             self.pointers(initial_state=initial_state.float().contiguous())
         if seq_idx is not None:
-            self.pointers(reset=_resets(seq_idx))
+            self.pointers(reset=begins(seq_idx).to(torch.uint8))
 
     def sequences(self, **tensors: Tensor) -> None:
         for name, x in tensors.items():
@@ -220,22 +212,9 @@ def _(dout, dfinal, checkpoints, x, dt, A, B, C, D, z, dt_bias, initial_state, s
     return (*(given.new_empty(given.shape) for given in (x, dt, A, B, C)), *optional)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.dt_softplus, _, _ = inputs
-    ctx.save_for_backward(*tensors, output[2])
-    ctx.set_materialize_grads(False)
-
-
-def _backward_of_forward(ctx: Any, dout: Tensor | None, dfinal: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    *tensors, checkpoints = ctx.saved_tensors
-    if dout is None:
-        dout = torch.zeros_like(tensors[0])
-    gradients = _backward(dout, dfinal, checkpoints, *tensors, ctx.dt_softplus)
-    given = (None if x is None else gradient for x, gradient in zip(tensors[:9], gradients, strict=True))
-    return (*given, None, None, None, None)
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
+# The chunks play no part in the definition.
+_definition = partial(ssd_reference, chunk_size=0, return_final_state=True)
+join_autograd(_forward, _backward, _definition, tensors=10, settings=1, outputs=2)
 
 
 def ssd_native(

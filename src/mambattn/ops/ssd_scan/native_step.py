@@ -5,8 +5,9 @@ import ctypes
 import torch
 from torch import Tensor
 
+from mambattn.ops._custom import dense
 from mambattn.ops._native import library as native
-from mambattn.ops._native.library import TYPES, View
+from mambattn.ops._native.library import View, token_view
 
 _ITEM = 1 << 16
 """States that are worth a thread: below, waking one takes longer than the work."""
@@ -23,10 +24,6 @@ class StepJob(ctypes.Structure):
         *((name, View) for name in ("x", "dt", "z", "B", "C", "y")),
         *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "state", "new_state")),
     ]
-
-
-def _token_view(x: Tensor) -> View:
-    return View(x.data_ptr(), x.stride(0), 0, x.stride(1) if x.ndim == 3 else 0, TYPES.index(x.dtype))
 
 
 def _run(
@@ -48,11 +45,11 @@ def _run(
     if D is not None:
         D = D.reshape(n_heads, -1).expand(n_heads, d_head)
     tokens = {"x": x, "dt": dt, "z": z, "B": B.float(), "C": C.float(), "y": y}
-    tokens = {name: t if t.stride(-1) == 1 else t.contiguous() for name, t in tokens.items() if t is not None}
+    tokens = {name: dense(t) for name, t in tokens.items() if t is not None}
     floats = {"A": A, "D": D, "bias": dt_bias, "state": state, "new_state": new_state}
     floats = {name: t.float().contiguous() for name, t in floats.items() if t is not None}
     for name, t in tokens.items():
-        setattr(job, name, _token_view(t))
+        setattr(job, name, token_view(t))
     for name, t in floats.items():
         setattr(job, name, t.data_ptr())
     native.current().run("mambattn_ssd_step", job, items)

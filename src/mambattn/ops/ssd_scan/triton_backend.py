@@ -1,11 +1,13 @@
 """Backend "triton" of `ssd`: the launches, as two custom ops of torch with fake tensors and autograd."""
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from mambattn.ops._custom import join_autograd
 from mambattn.ops._triton.launch import launch, processors
+from mambattn.ops.ssd_scan.reference import ssd_reference
 
 
 def _state(x: Tensor | None) -> Tensor | None:
@@ -148,22 +150,9 @@ def _(dout, dfinal, x, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx, dt_so
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.dt_softplus, ctx.has_final_state = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _backward_of_forward(ctx: Any, dout: Tensor | None, dfinal: Tensor | None) -> tuple[Any, ...]:
-    tensors = ctx.saved_tensors
-    if dout is None:
-        dout = torch.zeros_like(tensors[0])
-    gradients = _backward(dout, dfinal if ctx.has_final_state else None, *tensors, ctx.dt_softplus)
-    given = (None if x is None else gradient for x, gradient in zip(tensors[:9], gradients, strict=True))
-    return (*given, None, None, None)
-
-
-_forward.register_autograd(_backward_of_forward, setup_context=_setup_context)
+# The chunks play no part in the definition.
+_definition = partial(ssd_reference, chunk_size=0, return_final_state=True)
+join_autograd(_forward, _backward, _definition, tensors=10, settings=1, outputs=2)
 
 
 def ssd_triton(

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import torch
 import triton.language as tl
 from torch import Tensor
-from torch.nn.functional import pad
 
-from mambattn.ops._triton.launch import dense, launch, power, processors
+from mambattn.ops._custom import begins, dense
+from mambattn.ops._triton.launch import launch, power, processors
 from mambattn.ops.ssd_scan import triton_gradients, triton_kernels
 
 _LEAST = 16  # rows and columns that a matrix product takes
@@ -205,4 +205,4 @@ class Call:
 
 def _runs(seq_idx: Tensor) -> Tensor:
     """Number the packed sequences anew, in order: a number may come back."""
-    return pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)).cumsum(1, dtype=torch.int32).contiguous()
+    return begins(seq_idx).cumsum(1, dtype=torch.int32).contiguous()

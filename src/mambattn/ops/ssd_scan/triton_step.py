@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mambattn.ops._triton.launch import dense, launch, power
+from mambattn.ops._custom import dense
+from mambattn.ops._triton.launch import launch, power
 
 _ELEMENTS = 2048  # of the state, in one program
 

@@ -18,6 +18,7 @@ __all__ = [
     "BackendStatus",
     "Request",
     "constant_when_compiled",
+    "forward_only",
     "list_backends",
     "register",
     "run",
@@ -96,6 +97,28 @@ class _Entry:
     refuses: Callable[[Request], str | None]
     suits: Callable[[Request], bool]
     takes_any_type: bool
+
+
+def forward_only(refuses: Callable[[Request], str | None]) -> Callable[[Request], str | None]:
+    """Give a function like `refuses` for a kernel without a backward, such as that of a step.
+
+    Parameters
+    ----------
+    refuses : callable
+        Maps a `Request` to the reason why it cannot be served, or to None.
+
+    Returns
+    -------
+    callable
+        The same, and it refuses where autograd will want gradients.
+    """
+
+    def refuses_gradients(request: Request) -> str | None:
+        if request.differentiable:
+            return "it computes no gradients, however an input requires one; call it under torch.no_grad()"
+        return refuses(request)
+
+    return refuses_gradients
 
 
 _registry: dict[str, dict[str, _Entry]] = {}

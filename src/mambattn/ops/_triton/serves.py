@@ -8,7 +8,7 @@ import torch
 
 from mambattn.ops._dispatch import Request
 
-__all__ = ["MAX_STATES", "missing", "refuses", "refuses_above", "refuses_gradients"]
+__all__ = ["MAX_STATES", "missing", "refuses", "refuses_above"]
 
 MAX_STATES = 256
 
@@ -51,24 +51,6 @@ def refuses(request: Request) -> str | None:
     if request.dtype != torch.float32:
         return f"it computes in float32, however the inputs need {request.dtype}"
     return None
-
-
-def refuses_gradients(request: Request) -> str | None:
-    """Say why tensors cannot be served by a kernel without a backward, such as that of a step.
-
-    Parameters
-    ----------
-    request : Request
-        The tensors.
-
-    Returns
-    -------
-    str or None
-        The reason, or None.
-    """
-    if request.differentiable:
-        return "it computes no gradients, however an input requires one; call it under torch.no_grad()"
-    return refuses(request)
 
 
 def refuses_above(limit: int, name: str, argument: int) -> Callable[[Request], str | None]:

@@ -1,7 +1,7 @@
 """The short causal convolution, one filter a channel."""
 
-from mambattn.ops._dispatch import register
-from mambattn.ops._native.serves import missing, refuses, refuses_gradients
+from mambattn.ops._dispatch import forward_only, register
+from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
 from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
 from mambattn.ops.conv.native import causal_conv1d_native
@@ -32,7 +32,7 @@ register(
     causal_conv1d_step_native,
     "plain C on the CPU, computes in float32, gives no gradients",
     missing=missing,
-    refuses=refuses_gradients,
+    refuses=forward_only(refuses),
     takes_any_type=True,
 )
 
@@ -51,6 +51,6 @@ register(
     causal_conv1d_step_triton,
     "GPU kernel, computes in float32, gives no gradients",
     missing=triton.missing,
-    refuses=triton.refuses_gradients,
+    refuses=forward_only(triton.refuses),
     takes_any_type=True,
 )

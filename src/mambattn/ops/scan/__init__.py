@@ -1,7 +1,7 @@
 """The selective scan of Mamba-1: definition, vectorised torch and compiled backends."""
 
-from mambattn.ops._dispatch import register
-from mambattn.ops._native.serves import missing, refuses, refuses_gradients
+from mambattn.ops._dispatch import forward_only, register
+from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
 from mambattn.ops.scan.api import selective_scan, selective_scan_step
 from mambattn.ops.scan.native import selective_scan_native
@@ -45,7 +45,7 @@ register(
     selective_scan_step_native,
     "plain C on the CPU, computes in float32, gives no gradients",
     missing=missing,
-    refuses=refuses_gradients,
+    refuses=forward_only(refuses),
     takes_any_type=True,
 )
 register(
@@ -54,6 +54,6 @@ register(
     selective_scan_step_triton,
     "GPU kernel, computes in float32, gives no gradients",
     missing=triton.missing,
-    refuses=triton.refuses_gradients,
+    refuses=forward_only(triton.refuses),
     takes_any_type=True,
 )

@@ -2,8 +2,8 @@
 
 import torch
 
-from mambattn.ops._dispatch import register
-from mambattn.ops._native.serves import missing, refuses, refuses_gradients
+from mambattn.ops._dispatch import forward_only, register
+from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
 from mambattn.ops.ssd_scan.api import ssd, ssd_step
 from mambattn.ops.ssd_scan.native import ssd_native
@@ -45,7 +45,7 @@ register(
     ssd_step_native,
     "plain C on the CPU, computes in float32, gives no gradients",
     missing=missing,
-    refuses=refuses_gradients,
+    refuses=forward_only(refuses),
     takes_any_type=True,
 )
 
@@ -64,6 +64,6 @@ register(
     ssd_step_triton,
     "GPU kernel, computes in float32, gives no gradients",
     missing=triton.missing,
-    refuses=triton.refuses_gradients,
+    refuses=forward_only(triton.refuses),
     takes_any_type=True,
 )

@@ -30,7 +30,7 @@ def small_programs(monkeypatch):
 
 def cut_time(monkeypatch, most=1000):
     monkeypatch.setattr(triton_call, "PROGRAMS", most)
-    monkeypatch.setattr(triton_call, "FEWEST_CHUNKS", 2)
+    monkeypatch.setattr(triton_backend, "FORWARD_CHUNKS", 2)
 
 
 def error(got, want):

@@ -12,9 +12,6 @@ from mambattn.ops._triton.launch import power, processors
 PROGRAMS = 8
 """Programs that a multiprocessor holds at once, given their registers."""
 
-FEWEST_CHUNKS = 4
-"""Chunks below which time is not cut."""
-
 
 class Shape(NamedTuple):
     """What a program, which is one warp, holds: `tile` steps, `lanes` states, `width` channels for each of `folds`."""
@@ -118,11 +115,11 @@ class Call:
             states[:, at] = state.transpose(1, 2)
         return states
 
-    def cut(self, shape: Shape) -> Cut:
-        """Fit a shape to the call; where rows and channels leave most of the GPU idle, time is cut too.
+    def cut(self, shape: Shape, fewest_chunks: int) -> Cut:
+        """Fit a shape to the call; where rows and channels leave the GPU idle, time is cut too.
 
-        The chunks cost a second pass over the decays, so there must be several to gain by. One program too many would
-        wait for all others to end, so their number is rounded down.
+        Chunks cost a pass of their own over the decays, so there must be some number of them to gain by. One program
+        too many would wait for all others to end, so their number is rounded down.
         """
         tile = max(2, min(power(self.seq_len), shape.tile))
         shape = shape._replace(tile=tile, lanes=min(power(self.d_state), shape.lanes))
@@ -130,7 +127,7 @@ class Call:
         n_tiles = -(-self.seq_len // tile)
         programs = max(1, self.batch * self.n_groups * n_blocks)
         n_chunks = min(PROGRAMS * processors(self.A.device) // programs, n_tiles // 4)
-        n_chunks = n_chunks if n_chunks >= FEWEST_CHUNKS else 1
+        n_chunks = n_chunks if n_chunks >= fewest_chunks else 1
         chunk_tiles = -(-n_tiles // n_chunks)
         return Cut(shape, n_blocks, n_tiles, -(-n_tiles // chunk_tiles), chunk_tiles)
 

@@ -453,22 +453,20 @@ def test_tiny_tables_and_rare_classes():
 
 def test_regression_on_an_unscaled_target():
     X, y = load_diabetes(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    # Over seeds 0.38 to 0.40 on this split, of which a linear model explains 0.43; other splits leave less to explain.
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=3)
     config = MambAttentionConfig(d_model=16, n_layers=2, n_heads=4, d_state=8)
     model = MambAttentionRegressor(
         config, trainer_config=TrainerConfig(lr=2e-3, batch_size=32, max_epochs=40, verbose=0), random_state=0
     )
-    # Between 0.21 and 0.34 over seeds, with either backend; the mean as prediction gives 0.
-    assert model.fit(X_train, 1e4 * y_train + 1e7).score(X_test, 1e4 * y_test + 1e7) > 0.15
+    assert model.fit(X_train, 1e4 * y_train + 1e7).score(X_test, 1e4 * y_test + 1e7) > 0.3
 
 
 @pytest.mark.slow
 def test_regression_at_the_default_constructor():
     X, y = load_diabetes(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
-    assert (
-        MambAttentionRegressor(random_state=0).fit(X_train, y_train).score(X_test, y_test) > 0.15
-    )  # 0.22 to 0.33 over seeds
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=3)
+    assert MambAttentionRegressor(random_state=0).fit(X_train, y_train).score(X_test, y_test) > 0.3
 
 
 def test_constant_target():

@@ -5,9 +5,6 @@ cache. The backward walks along time with what the taps reach in registers: a ti
 time, and to add up those of the taps across threads.
 """
 
-# pyright: reportGeneralTypeIssues=false
-# A call of a kernel's part looks to it like one from outside, which never returns.
-
 import triton
 import triton.language as tl
 

@@ -3,9 +3,6 @@
 j is the token that writes, i the one that reads. d_states are the gradients of the states that leave the chunks.
 """
 
-# pyright: reportGeneralTypeIssues=false
-# A call of a kernel's part looks to it like one from outside, which never returns.
-
 import triton
 import triton.language as tl
 

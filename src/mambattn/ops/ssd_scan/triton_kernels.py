@@ -4,9 +4,6 @@ A program owns one head of one row, or a part of its channels. Tokens are taken 
 type DOT and with sums in float32; j is the token that writes, i the one that reads. Every state is (channel, state).
 """
 
-# pyright: reportGeneralTypeIssues=false
-# A call of a kernel's part looks to it like one from outside, which never returns.
-
 import triton
 import triton.language as tl
 

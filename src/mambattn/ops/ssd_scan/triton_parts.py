@@ -1,8 +1,5 @@
 """What the GPU kernels of `ssd` share: the tiles of a chunk, and what survives in it."""
 
-# pyright: reportGeneralTypeIssues=false
-# A call of a kernel's part looks to it like one from outside, which never returns.
-
 import triton
 import triton.language as tl
 

@@ -72,6 +72,17 @@ def test_a_wrong_gradient_is_refused():
         measure(small("selective_scan"), runs, 1, CPU, LIMITS)
 
 
+def test_what_goes_wrong_late_in_a_long_sequence_is_refused():
+    case = Case("long", "causal_conv1d", (1, 300, 8, 4), "a test")
+
+    def wrong_late(**inputs):
+        y = contenders(case, CPU)[1].run(**inputs)
+        return y if y.shape[1] < 200 else torch.cat([y[:, :200], 1.01 * y[:, 200:]], 1)
+
+    with pytest.raises(WrongResultError, match=r"output 0 is off by"):
+        check(case, Contender("wrong late", wrong_late), CPU)
+
+
 def test_a_nan_is_refused():
     with pytest.raises(WrongResultError, match=r"output 0 is off by nan"):
         check(small("selective_scan"), Contender("nan", lambda **inputs: unbind_loop(**inputs) * torch.nan), CPU)

@@ -82,7 +82,8 @@ class Trial:
         """
         outputs = _as_tuple(self._contender.run(**self._leaves))
         if not self._weights:
-            self._weights = tuple(self._turn(_functional(self._turn(y))) for y in outputs)
+            # Contiguous in the contender's own layout, so that it has no copy to make.
+            self._weights = tuple(self._turn(_functional(self._turn(y))).contiguous() for y in outputs)
         return outputs, torch.autograd.grad(outputs, list(self._leaves.values()), self._weights)
 
     def results(self, *, backward: bool) -> tuple[Outcome, dict[str, Tensor]]:

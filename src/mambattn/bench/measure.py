@@ -5,7 +5,7 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = ["TOLERANCE", "Measurement", "WrongResultError", "check", "measure"]
 TOLERANCE = {"float32": 2e-5, "bfloat16": 1e-2}
 _STATUS, _START_ANEW = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PART = {"b": 3, "t": 96}
+_LONGEST_DENSE = 8192
 _FORMS_AT_MOST = 2**32
 """Bytes of the states of all tokens above which what forms them is left out."""
 
@@ -90,18 +91,23 @@ def _has_backward(case: Case) -> bool:
     return not case.op.endswith("_step")
 
 
-def _part(case: Case, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give a few rows and the first tokens, enough of them to leave a window."""
-    sizes = _PART | ({"t": 2 * case["window"]} if case.op == "attention" else {})
-    cut = {}
-    for name, letters in AXES[case.op].items():
-        index = tuple(slice(sizes.get(letter)) for letter in letters)
-        cut[name] = inputs[name][index].contiguous()
-    return cut
+def _parts(case: Case) -> list[dict[str, int]]:
+    """Say how much of which axes is compared: a few rows and tokens of all channels, and all tokens of a few channels.
+
+    The second part is cut from a run at the full size, since other kernels may serve it than a short one.
+    """
+    parts = [_PART | ({"t": 2 * case["window"]} if case.op == "attention" else {})]
+    if _has_backward(case) and not (case.op == "attention" and case["seq_len"] > _LONGEST_DENSE):
+        parts.append({"b": 1} | {"ssd": {"h": 1, "p": 4}, "attention": {"h": 1}}.get(case.op, {"d": 4}))
+    return parts
+
+
+def _cut(x: Tensor, letters: str, part: Mapping[str, int]) -> Tensor:
+    return x[tuple(slice(part.get(letter)) for letter in letters)].contiguous()
 
 
 def check(case: Case, contender: Contender, device: torch.device) -> float:
-    """Compare outputs and all gradients with the definition in float64, on a few rows and the first tokens.
+    """Compare outputs and gradients with the definition in float64: on a few rows and tokens, then at the full length.
 
     Parameters
     ----------
@@ -122,22 +128,38 @@ def check(case: Case, contender: Contender, device: torch.device) -> float:
     WrongResultError
         If it is above `TOLERANCE`.
     """
-    inputs, axes = _part(case, draw(case, device)), AXES[case.op]
-    truth = Trial(Contender("definition", definition(case)), {n: x.double() for n, x in inputs.items()}, axes)
-    outputs, gradients = Trial(contender, inputs, axes).results(backward=_has_backward(case))
-    wanted, wanted_gradients = truth.results(backward=_has_backward(case))
-    pairs = [(f"output {i}", y, want) for i, (y, want) in enumerate(zip(outputs, wanted, strict=True))]
-    pairs += [(f"the gradient of {n}", gradients[n], want) for n, want in wanted_gradients.items()]
-    limit, worst = TOLERANCE[case.dtype], 0.0
-    for name, x, want in pairs:
-        difference = x.double() - want
-        error = (
-            difference.abs().max() / want.abs().max() if case.dtype == "float32" else difference.norm() / want.norm()
-        ).item()
-        if not error <= limit:
-            raise WrongResultError(f"{name} is off by {error:.1e}, more than {limit:.0e}")
-        worst = max(worst, error)
+    backward = _has_backward(case)
+    axes, inputs = AXES[case.op], draw(case, device)
+    worst = 0.0
+    for part in _parts(case):
+        small = {name: _cut(x, axes[name], part) for name, x in inputs.items()}
+        truth = Trial(Contender("definition", definition(case)), {n: x.double() for n, x in small.items()}, axes)
+        outputs, gradients = Trial(contender, small if "t" in part else inputs, axes).results(backward=backward)
+        wanted, wanted_gradients = truth.results(backward=backward)
+        names = list(gradients)
+        if "t" not in part and backward:
+            # At the full size: the first output has the axes of the first input, and the gradient of what is cut along
+            # all these axes is that of the part alone.
+            outputs, wanted = (_cut(outputs[0], next(iter(axes.values())), part),), wanted[:1]
+            names = [name for name in gradients if set(part) <= set(axes[name])]
+            gradients = {name: _cut(gradients[name], axes[name], part) for name in names}
+        pairs = [(f"output {i}", y, want) for i, (y, want) in enumerate(zip(outputs, wanted, strict=True))]
+        pairs += [(f"the gradient of {name}", gradients[name], wanted_gradients[name]) for name in names]
+        worst = max([worst, *(_error(case, *pair) for pair in pairs)])
     return worst
+
+
+def _error(case: Case, name: str, x: Tensor, want: Tensor) -> float:
+    """Give the error of an output or gradient, or refuse it."""
+    difference = x.double() - want
+    if case.dtype == "float32":
+        error = (difference.abs().max() / want.abs().max()).item()
+    else:
+        error = (difference.norm() / want.norm()).item()
+    limit = TOLERANCE[case.dtype]
+    if not error <= limit:
+        raise WrongResultError(f"{name} is off by {error:.1e}, more than {limit:.0e}")
+    return error
 
 
 class _Clock:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mambattn.ops._custom import begins, dense, join_autograd
+from mambattn.ops._dispatch import Request
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
 from mambattn.ops.scan.reference import selective_scan_reference
@@ -268,6 +269,6 @@ def selective_scan_native(
 ) -> tuple[Tensor, Tensor | None]:
     """Run the C scan; arguments and result are those of `selective_scan_reference`."""
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
-    differentiable = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    differentiable = Request(tensors).differentiable
     y, final_state, _ = _forward(*tensors, seq_idx, dt_softplus, reverse, return_final_state, differentiable)
     return y, final_state if return_final_state else None

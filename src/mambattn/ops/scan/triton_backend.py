@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mambattn.ops._custom import join_autograd
+from mambattn.ops._dispatch import Request
 from mambattn.ops._triton.launch import launch, power
 from mambattn.ops.scan.reference import selective_scan_reference
 from mambattn.ops.scan.triton_call import Call, Cut, Shape
@@ -192,6 +193,6 @@ def selective_scan_triton(
 ) -> tuple[Tensor, Tensor | None]:
     """Run the GPU scan; arguments and result are those of `selective_scan_reference`."""
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
-    differentiable = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    differentiable = Request(tensors).differentiable
     y, final_state, _ = _forward(*tensors, seq_idx, dt_softplus, reverse, return_final_state, differentiable)
     return y, final_state if return_final_state else None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mambattn.ops._custom import begins, dense, join_autograd
+from mambattn.ops._dispatch import Request
 from mambattn.ops._native import library as native
 from mambattn.ops._native.library import View, pointer, view
 from mambattn.ops.ssd_scan.reference import ssd_reference
@@ -234,6 +235,6 @@ def ssd_native(
 ) -> tuple[Tensor, Tensor | None]:
     """Run the C scan; arguments and result are those of `ssd_reference`, and its chunks are its own."""
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state)
-    differentiable = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    differentiable = Request(tensors).differentiable
     y, final_state, _ = _forward(*tensors, seq_idx, dt_softplus, return_final_state, differentiable)
     return y, final_state if return_final_state else None

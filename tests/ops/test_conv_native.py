@@ -143,7 +143,6 @@ def test_opcheck(without, is_packed):
     torch.library.opcheck(torch.ops.mambattn.causal_conv1d_backward.default, (*detached, True))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 def test_compiles_to_one_graph():
     torch._dynamo.reset()
     tensors = {name: x.float().requires_grad_() for name, x in make(2, 70, 6, 4).items()}

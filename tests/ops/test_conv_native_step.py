@@ -89,7 +89,6 @@ def test_opcheck(d_conv, dtype):
     torch.library.opcheck(torch.ops.mambattn.causal_conv1d_step.default, arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 def test_compiles_to_one_graph():
     torch._dynamo.reset()
     inputs = token(2, 6, 4)

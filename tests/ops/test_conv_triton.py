@@ -115,7 +115,6 @@ def test_opcheck(without):
     torch.library.opcheck(torch.ops.mambattn.causal_conv1d_triton_backward.default, (*backward, *options))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 def test_compiles_to_one_graph():
     torch._dynamo.reset()
     t = {name: tensor.requires_grad_() for name, tensor in make(9).items()}

@@ -164,7 +164,6 @@ def test_opcheck(scan, without, halved, is_packed):
     torch.library.opcheck(torch.ops.mambattn.selective_scan_backward.default, backward)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 @pytest.mark.parametrize("halved", [(), AUTOCAST])
 def test_compiles_to_one_graph(scan, halved):
     torch._dynamo.reset()

@@ -99,7 +99,6 @@ def test_opcheck(scan, without, dtype):
     torch.library.opcheck(torch.ops.mambattn.selective_scan_step.default, arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 def test_compiles_to_one_graph(scan):
     torch._dynamo.reset()
     inputs = token(scan, 2, 6, 3)

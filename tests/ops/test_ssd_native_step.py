@@ -118,7 +118,6 @@ def test_opcheck(without, dtype):
     torch.library.opcheck(torch.ops.mambattn.ssd_step.default, arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 def test_compiles_to_one_graph():
     torch._dynamo.reset()
     inputs = token(2, 4, 2, 3, 5)

@@ -111,7 +111,6 @@ def test_gradients_are_refused(step):
         step(**tensors, backend="triton")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch 2.11 warns about itself
 @pytest.mark.parametrize("step", STEPS)
 def test_compiles_to_one_graph(step):
     torch._dynamo.reset()

@@ -11,6 +11,7 @@ from mambattn.ops._dispatch import Request
 __all__ = ["MAX_STATES", "missing", "refuses", "refuses_above"]
 
 MAX_STATES = 256
+_IS_INSTALLED = importlib.util.find_spec("triton") is not None  # looked up once: torch.compile cannot trace it
 
 
 def _interprets() -> bool:
@@ -26,7 +27,7 @@ def missing() -> str | None:
     str or None
         The reason and its mend, or None.
     """
-    if importlib.util.find_spec("triton") is None:
+    if not _IS_INSTALLED:
         return "triton is not installed. Install it with pip install 'mambattn[triton]'"
     if not _interprets() and not torch.cuda.is_available():
         return "torch sees no CUDA device"

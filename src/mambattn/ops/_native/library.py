@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mambattn.ops._custom import dense
+
 __all__ = [
     "ISAS",
     "TYPES",
@@ -198,6 +200,33 @@ class Library:
         else:
             team = _Team(ctypes.cast(function, ctypes.c_void_p), address, start, row, 0)
             _threads.call(self.handle.mambattn_join, ctypes.addressof(team), threads)
+
+    def step(
+        self,
+        kernel: str,
+        job: ctypes.Structure,
+        items: int,
+        tokens: dict[str, Tensor | None],
+        floats: dict[str, Tensor | None],
+    ) -> None:
+        """Fill in the tensors of a job on one token of each row, and run it.
+
+        Parameters
+        ----------
+        kernel, job, items
+            As `run` takes them.
+        tokens : dict of Tensor or None
+            Fields of type `View`.
+        floats : dict of Tensor or None
+            Fields that are pointers to float32 numbers without gaps.
+        """
+        dense_tokens = {name: dense(x) for name, x in tokens.items() if x is not None}
+        dense_floats = {name: x.float().contiguous() for name, x in floats.items() if x is not None}
+        for name, x in dense_tokens.items():
+            setattr(job, name, token_view(x))
+        for name, x in dense_floats.items():
+            setattr(job, name, x.data_ptr())
+        self.run(kernel, job, items)
 
     def ask(self, function: str, job: ctypes.Structure) -> int:
         """Call a C function `int64_t function(const job *)`.

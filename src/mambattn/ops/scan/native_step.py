@@ -5,9 +5,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from mambattn.ops._custom import dense
 from mambattn.ops._native import library as native
-from mambattn.ops._native.library import View, token_view
+from mambattn.ops._native.library import View
 
 _ITEM = 1 << 16
 """States that are worth a thread: below, waking one takes longer than the work."""
@@ -44,14 +43,8 @@ def _run(
     items = max(1, min(state.numel() // _ITEM, batch * n_groups))
     job = StepJob(batch, n_groups, d_inner // n_groups, d_state, items, dt_softplus)
     tokens = {"u": u, "dt": dt, "z": z, "B": B.float(), "C": C.float(), "y": y}
-    tokens = {name: dense(x) for name, x in tokens.items() if x is not None}
     floats = {"A": A, "D": D, "bias": dt_bias, "state": state, "new_state": new_state}
-    floats = {name: x.float().contiguous() for name, x in floats.items() if x is not None}
-    for name, x in tokens.items():
-        setattr(job, name, token_view(x))
-    for name, x in floats.items():
-        setattr(job, name, x.data_ptr())
-    native.current().run("mambattn_scan_step", job, items)
+    native.current().step("mambattn_scan_step", job, items, tokens, floats)
     return y, new_state
 
 

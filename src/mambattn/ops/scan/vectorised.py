@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mambattn.ops._definition import gradients_of
+from mambattn.ops._dispatch import Request
 from mambattn.ops.scan.reference import step_size
 
 # Steps between two states kept, and elements (batch, d_inner, d_state) worked on at once. On a CPU the buffers of a
@@ -167,7 +168,7 @@ def selective_scan_torch(
         *sequences[2:],
         state.unflatten(1, (n_groups, d_group)).transpose(-1, -2).contiguous(),
     )
-    keep_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    keep_states = Request(inputs).differentiable
     y, final_state = _Scan.apply(*inputs, starts, keep_states)
     y = y.flatten(2)
     if reverse:

@@ -5,9 +5,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from mambattn.ops._custom import dense
 from mambattn.ops._native import library as native
-from mambattn.ops._native.library import View, token_view
+from mambattn.ops._native.library import View
 
 _ITEM = 1 << 16
 """States that are worth a thread: below, waking one takes longer than the work."""
@@ -45,14 +44,8 @@ def _run(
     if D is not None:
         D = D.reshape(n_heads, -1).expand(n_heads, d_head)
     tokens = {"x": x, "dt": dt, "z": z, "B": B.float(), "C": C.float(), "y": y}
-    tokens = {name: dense(t) for name, t in tokens.items() if t is not None}
     floats = {"A": A, "D": D, "bias": dt_bias, "state": state, "new_state": new_state}
-    floats = {name: t.float().contiguous() for name, t in floats.items() if t is not None}
-    for name, t in tokens.items():
-        setattr(job, name, token_view(t))
-    for name, t in floats.items():
-        setattr(job, name, t.data_ptr())
-    native.current().run("mambattn_ssd_step", job, items)
+    native.current().step("mambattn_ssd_step", job, items, tokens, floats)
     return y, new_state
 
 

@@ -1,20 +1,20 @@
 """Check and time the GPU kernels of ssd, causal_conv1d and the one-token steps: python benchmarks/gpu_ssd_conv.py.
 
 Every op is first compared with its definition in float64, outputs and all gradients, then timed at the shapes of
-mamba-ssm's figures on an H200 (medians), whole and kernel by kernel. --check or --time does one part alone.
+mamba-ssm's figures on an H200 (medians), whole and kernel by kernel. --check or --time does one part alone, --json FILE
+keeps the times.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from triton.testing import do_bench
+from triton.testing import do_bench, do_bench_cudagraph
 
-from mambattn.ops import causal_conv1d, causal_conv1d_step, selective_scan_step, ssd, ssd_scan, ssd_step
-
-ssd_scan.WHY_KEPT_BACK = ""  # what this script says decides whether it may be let out again
+from mambattn.ops import causal_conv1d, causal_conv1d_step, selective_scan_step, ssd, ssd_step
 
 LIMITS = {torch.float32: 3e-6, torch.bfloat16: 1e-2}
 # (batch, seq_len, n_heads), d_head 64, d_state 128: ms of mamba_chunk_scan_combined, forward and forward + backward
@@ -134,8 +134,11 @@ def kernels_of(call: Callable[[], object]) -> Iterator[tuple[str, float]]:
 
 def times(
     op: Callable[..., Tensor], tensors: dict[str, Tensor], **options
-) -> tuple[float, float, Callable[[], object]]:
-    """Give ms of the forward without gradients and of forward + backward, and the latter as a call."""
+) -> tuple[dict[str, float], Callable[[], object]]:
+    """Give ms of the forward without gradients and of forward + backward, and the latter as a call.
+
+    A graph leaves out Python and the launches, which weigh more than the kernels where these take under a millisecond.
+    """
     leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     weight = torch.randn_like(op(**leaves, **options))
 
@@ -144,35 +147,56 @@ def times(
 
     with torch.no_grad():
         forward = do_bench(lambda: op(**leaves, **options), return_mode="median")
-    return forward, do_bench(both, return_mode="median"), both
+        forward_graph = do_bench_cudagraph(lambda: op(**leaves, **options), return_mode="median")
+    ms = {"forward_ms": forward, "total_ms": do_bench(both, return_mode="median")}
+    graphs = {"forward_graph_ms": forward_graph, "total_graph_ms": do_bench_cudagraph(both, return_mode="median")}
+    return ms | graphs, both
 
 
-def time_all() -> None:
+def line_of(ms: dict[str, float]) -> str:
+    return "{forward_ms:.3f} / {total_ms:.3f}, as graphs {forward_graph_ms:.3f} / {total_graph_ms:.3f}".format(**ms)
+
+
+def time_all() -> list[dict]:
+    rows = []
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; median ms, forward / forward + backward")
     for (batch, seq_len, heads), peer in PEERS.items():
         for dtype in (torch.bfloat16, torch.float32):
             inputs = ssd_inputs(batch, seq_len, heads, 1, 64, 128, dtype, everything=False)
-            forward, both, call = times(ssd, inputs, dt_softplus=True, backend="triton")
-            line = f"ssd {(batch, seq_len, heads)} {str(dtype).removeprefix('torch.')}: {forward:.3f} / {both:.3f}"
+            ms, call = times(ssd, inputs, dt_softplus=True, backend="triton")
+            short = str(dtype).removeprefix("torch.")
+            row = {"op": "ssd", "sizes": [batch, seq_len, heads, 64, 128], "dtype": short} | ms
+            line = f"ssd {(batch, seq_len, heads)} {short}: {line_of(ms)}"
             if dtype == torch.bfloat16:
+                ratios = peer[0] / ms["forward_graph_ms"], peer[1] / ms["total_graph_ms"]
+                row |= {"peer_forward_ms": peer[0], "peer_total_ms": peer[1]}
                 line += f", mamba_chunk_scan_combined {peer[0]} / {peer[1]}"
-                line += f", ratio {peer[0] / forward:.2f} / {peer[1] / both:.2f} (1.5 wanted)"
+                line += f", ratio {ratios[0]:.2f} / {ratios[1]:.2f} (1.5 wanted)"
+            else:
+                torch_ms, _ = times(ssd, inputs, dt_softplus=True, backend="torch")
+                row |= {f"torch_{name}": value for name, value in torch_ms.items()}
+                line += f"; torch backend {line_of(torch_ms)}"
+            rows.append(row)
             print(line)
             for name, ms in kernels_of(call):
                 print(f"    {ms:8.3f}  {name[:90]}")
     for shape in CONVS:
         for dtype in (torch.bfloat16, torch.float32):
             inputs = conv_inputs(*shape, dtype, everything=False)
-            forward, both, call = times(causal_conv1d, inputs, activation="silu", backend="triton")
+            ms, call = times(causal_conv1d, inputs, activation="silu", backend="triton")
             moved = inputs["x"].nbytes / 1e9
+            forward, backward = ms["forward_graph_ms"], ms["total_graph_ms"] - ms["forward_graph_ms"]
+            short = str(dtype).removeprefix("torch.")
+            rows.append({"op": "causal_conv1d", "sizes": list(shape), "dtype": short} | ms)
             print(
-                f"conv {shape} {str(dtype).removeprefix('torch.')}: {forward:.3f} / {both:.3f}, "
-                f"{2 * moved / forward:.2f} TB/s forward, {3 * moved / (both - forward):.2f} TB/s backward"
+                f"conv {shape} {short}: {line_of(ms)}, "
+                f"{2 * moved / forward:.2f} TB/s forward, {3 * moved / backward:.2f} TB/s backward"
             )
             for name, ms in kernels_of(call):
                 print(f"    {ms:8.3f}  {name[:90]}")
     for batch in (1, 64, 1024):
         time_steps(batch)
+    return rows
 
 
 @torch.no_grad()
@@ -207,8 +231,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--json")
     chosen = parser.parse_args()
     if chosen.check or not chosen.time:
         check_all()
     if chosen.time or not chosen.check:
-        time_all()
+        rows = time_all()
+        if chosen.json:
+            machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
+            with open(chosen.json, "w") as file:
+                json.dump({"machine": machine, "how": __doc__, "rows": rows}, file, indent=1)

@@ -36,7 +36,9 @@ def compile_instead(kernel, programs, *arguments, num_warps, num_stages=3, **con
     }
     source = ASTSource(kernel, signature, constants)
     options = {"num_warps": num_warps, "num_stages": num_stages}
-    triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    # The assembler gets these products wrong where many registers are spilled, as the parts of float32 do.
+    assert constants.get("PRECISION", "ieee") == "ieee" or "wgmma" not in made.asm["ptx"], kernel.fn.__name__
     compiled.add(kernel.fn.__name__)
 
 
@@ -83,6 +85,7 @@ for everything in (False, True):
         ssd(dtype, everything)
         conv(dtype, everything)
 ssd(torch.float16, False, 3, 5, 40)
+ssd(torch.float32, False, 100, 200, 40)
 ssd(torch.bfloat16, True, 1, 1, 1, 1)  # sizes of 1 become constants
 zeros = torch.zeros
 conv_backend.causal_conv1d_step_triton(zeros(2, 9), zeros(9, 4), zeros(9), zeros(2, 3, 9), "silu")

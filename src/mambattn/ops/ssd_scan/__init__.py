@@ -1,7 +1,5 @@
 """State-space duality, the recurrence of Mamba-2."""
 
-import torch
-
 from mambattn.ops._dispatch import forward_only, register
 from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
@@ -14,16 +12,6 @@ from mambattn.ops.ssd_scan.triton_step import ssd_step_triton
 from mambattn.ops.ssd_scan.vectorised import ssd_torch
 
 __all__ = ["ssd", "ssd_step"]
-
-WHY_KEPT_BACK = (
-    "its gradient of x was off by 7e-4 in float32 on an H100, in a test that triton's interpreter passes: "
-    "it is kept back until the cause is found. The torch backend serves"
-)
-
-
-def _missing_on_a_gpu() -> str | None:
-    return triton.missing() or (WHY_KEPT_BACK if WHY_KEPT_BACK and torch.cuda.is_available() else None)
-
 
 register("ssd", "reference", ssd_reference, "sequential loop, the definition")
 register("ssd", "torch", ssd_torch, "matrix products over chunks with their own backward, any device")
@@ -54,7 +42,7 @@ register(
     "triton",
     ssd_triton,
     "GPU kernels, matrix products over chunks, sums in float32",
-    missing=_missing_on_a_gpu,
+    missing=triton.missing,
     refuses=triton.refuses_above(triton.MAX_STATES, "d_state", argument=3),
     takes_any_type=True,
 )

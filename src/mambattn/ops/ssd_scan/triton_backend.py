@@ -83,13 +83,14 @@ def _backward(
     heads = n_heads // call.n_groups * n_parts
     # Blocks of heads are large, since each adds one more dB and dC, but there must be work for all processors.
     programs = max(batch * n_chunks * call.n_groups, 1)
-    n_blocks = min(heads, max(1, -(-8 * processors(x.device) // programs)))
+    n_blocks = min(heads, max(1, -(-4 * processors(x.device) // programs)))
     heads_a_block = -(-heads // n_blocks)
     n_blocks = -(-heads // heads_a_block)
     dx = x.new_empty(x.shape)
     # What comes through the chunk's own tokens and through states lies side by side, and is added at the end.
-    d_steps = call.floats(2, n_parts, *call.dt.shape)
-    dA = call.floats(2, batch * n_chunks, n_heads, n_parts)
+    n_state_blocks = -(-call.d_state // call.cut.state_block)
+    d_steps = call.floats(1 + n_state_blocks, n_parts, *call.dt.shape)
+    dA = call.floats(1 + n_state_blocks, batch * n_chunks, n_heads, n_parts)
     dB, dC = (call.floats(2, n_blocks, *B.shape) for _ in range(2))
     dD = None if D is None else call.floats(batch * n_chunks, n_heads, d_head)
     programs = batch * n_chunks * call.n_groups * n_blocks
@@ -110,11 +111,11 @@ def _backward(
     )
     launch(
         state_gradients,
-        programs,
+        programs * n_state_blocks,
         *(call.x, dy, call.dt, call.high, call.low, call.A, call.C, call.runs, states, d_states),
-        *(d_steps[1], dA[1], dB[1], dC[1]),
-        *(*call.x.stride()[:3], *dy.stride()[:3], *call.C.stride()[:3], *sizes),
-        **call.cut.options,
+        *(d_steps[1:], dA[1:], dB[1], dC[1]),
+        *(*call.x.stride()[:3], *dy.stride()[:3], *call.C.stride()[:3], *sizes, n_state_blocks),
+        **(call.cut.options | {"N": call.cut.state_block}),
         **call.cut.state_gradients,
     )
     ddt, dbias = call.step_gradients(d_steps.flatten(0, 1))

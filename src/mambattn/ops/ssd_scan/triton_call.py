@@ -14,7 +14,8 @@ _LEAST = 16  # rows and columns that a matrix product takes
 _JOIN = 256  # elements of a state that one program carries from segment to segment
 _HEADS = 16  # heads whose step sizes one program takes
 _TOKENS = 64  # tokens whose step sizes' gradients it takes
-_TOKENS_A_CHUNK = 64
+_TOKENS_A_CHUNK = 64  # at most
+_FEW_TOKENS = 32
 
 
 class Cut(NamedTuple):
@@ -23,6 +24,7 @@ class Cut(NamedTuple):
     Q: int
     P: int
     N: int
+    state_block: int  # the states that `state_gradients` takes
     precision: str
     sweep: dict[str, int]
     token_gradients: dict[str, int]
@@ -35,17 +37,23 @@ class Cut(NamedTuple):
         return {"Q": self.Q, "P": self.P, "N": self.N, "DOT": dot, "PRECISION": self.precision}
 
 
-def _cut(types: set[torch.dtype], d_head: int, d_state: int) -> Cut:
+def _cut(types: set[torch.dtype], seq_len: int, d_head: int, d_state: int) -> Cut:
     """Choose by what spills the fewest registers; products in float32 are sums of products of bfloat16 parts."""
-    parts = {frozenset({torch.bfloat16}): "ieee", frozenset({torch.float16}): "bf16x3"}
-    precision = parts.get(frozenset(types), "bf16x6")
-    states = power(max(d_state, _LEAST))
-    channels = min(power(max(d_head, _LEAST)), 64 if states <= 128 else 32)
-    if precision == "ieee" and states <= 128:
-        kernels = ({"num_warps": 4, "STAGES": 2}, {"num_warps": 4, "num_stages": 1}, {"num_warps": 8, "num_stages": 2})
-    else:
-        kernels = ({"num_warps": 8, "STAGES": 1}, {"num_warps": 8, "num_stages": 1}, {"num_warps": 8, "num_stages": 1})
-    return Cut(_TOKENS_A_CHUNK, channels, states, precision, *kernels)
+    precision = "bf16x6"
+    if torch.float32 not in types:
+        # Over few tokens the rounding of a state does not average out in sums that cancel.
+        precision = "ieee" if types == {torch.bfloat16} and seq_len > _FEW_TOKENS else "bf16x3"
+    states, channels = (power(max(size, _LEAST)) for size in (d_state, d_head))
+    eight = ({"num_warps": 8, "STAGES": 1}, {"num_warps": 8, "num_stages": 1}, {"num_warps": 8, "num_stages": 1})
+    if precision != "ieee":
+        # No product of 64 rows, which is what goes to the matrix unit of a warp group: with as many spilled registers
+        # as the parts of float32 cost, triton 3.6's assembler then makes programs that add up wrong, or that read
+        # memory which is not theirs. They are right when it does not optimise.
+        return Cut(32, min(channels, 32), states, min(states, 32), precision, *eight)
+    if states > 128:
+        return Cut(64, min(channels, 32), states, states, precision, *eight)
+    kernels = ({"num_warps": 4, "STAGES": 2}, {"num_warps": 4, "num_stages": 1}, {"num_warps": 8, "num_stages": 2})
+    return Cut(64, min(channels, 64), states, states, precision, *kernels)
 
 
 def tiled(x: Tensor) -> Tensor:
@@ -82,7 +90,7 @@ class Call:
     ) -> None:
         self.batch, self.seq_len, self.n_heads, self.d_head = x.shape
         self.n_groups, self.d_state = B.shape[2:]
-        self.cut = _cut({x.dtype, B.dtype, C.dtype}, self.d_head, self.d_state)
+        self.cut = _cut({x.dtype, B.dtype, C.dtype}, self.seq_len, self.d_head, self.d_state)
         self.x, self.raw, self.B, self.C = tiled(x), dt, tiled(B), tiled(C)
         self.A = A.float().contiguous()
         self.D = None if D is None else D.float().reshape(self.n_heads, -1).expand(-1, self.d_head)

@@ -13,11 +13,10 @@ __all__ = ["state_gradients", "step_gradients", "token_gradients"]
 
 
 @triton.jit
-def _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q: tl.constexpr):
+def _block(pid, seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q: tl.constexpr):
     """Give the chunk, group and row of a program, and its share of the group's heads (or parts of heads)."""
     n_chunks = tl.cdiv(seq_len, Q)
     n_groups = n_heads // heads_a_group
-    pid = tl.program_id(0)
     block = pid % n_blocks
     group = (pid // n_blocks % n_groups).to(tl.int64)
     chunk = pid // (n_blocks * n_groups) % n_chunks
@@ -46,7 +45,10 @@ def token_gradients(
     A program goes through a block of a group's heads (or parts of heads). What each adds to dB and dC through the
     chunk's own tokens is gathered as (j, i).
     """
-    block, group, chunk, row, first, stop = _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q)
+    pid = tl.program_id(0)
+    block, group, chunk, row, first, stop = _block(
+        pid, seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q
+    )
     start, n_chunks = chunk * Q, tl.cdiv(seq_len, Q)
     states, offsets = tl.arange(0, N), tl.arange(0, Q)
     tokens = start + offsets
@@ -125,13 +127,22 @@ def token_gradients(
 def state_gradients(
     x_p, dy_p, dt_p, high_p, low_p, A_p, C_p, run_p, states_p, d_states_p, d_dt_p, dA_p, dB_p, dC_p,
     x_b, x_t, x_h, dy_b, dy_t, dy_h, C_b, C_t, C_g,
-    batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block,
+    batch, seq_len, n_heads, heads_a_group, d_head, d_state, n_parts, n_blocks, heads_a_block, n_state_blocks,
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Give the gradients of one chunk by the state that enters, which is read and may leave, and by what joins it."""
-    block, group, chunk, row, first, stop = _block(seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q)
+    """Give the gradients of one chunk by the state that enters, which is read and may leave, and by what joins it.
+
+    A program goes through a block of a group's heads, as above, and takes a block of their states.
+    """
+    pid = tl.program_id(0)
+    state_block = pid % n_state_blocks
+    block, group, chunk, row, first, stop = _block(
+        pid // n_state_blocks, seq_len, n_heads, heads_a_group, n_parts, n_blocks, heads_a_block, Q
+    )
     start, n_chunks = chunk * Q, tl.cdiv(seq_len, Q)
-    states, offsets = tl.arange(0, N), tl.arange(0, Q)
+    states, offsets = state_block * N + tl.arange(0, N), tl.arange(0, Q)
+    d_dt_p += tl.cast(state_block, tl.int64) * n_parts * batch * seq_len * n_heads
+    dA_p += tl.cast(state_block, tl.int64) * batch * n_chunks * n_heads * n_parts
     tokens = start + offsets
     if run_p is not None:
         run_p += row * seq_len

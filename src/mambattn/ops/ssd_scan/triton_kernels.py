@@ -68,7 +68,7 @@ def forward(
     Q: tl.constexpr, P: tl.constexpr, N: tl.constexpr,
     DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Go through the chunks of a segment, first to last, with the state (state, channel) in registers."""
+    """Go through the chunks of a segment, first to last, with the state in registers."""
     part, head, segment, row = _locate(n_parts, n_heads, n_segments)
     group = head // heads_a_group
     channels, states, offsets = part * P + tl.arange(0, P), tl.arange(0, N), tl.arange(0, Q)
@@ -84,12 +84,12 @@ def forward(
     y_p += (row * seq_len * n_heads + head) * d_head
     if run_p is not None:
         run_p += row * seq_len
-    state = tl.zeros([N, P], tl.float32)
+    state = tl.zeros([P, N], tl.float32)
     if entering_p is not None:
         state_at, is_state = states_of(
             entering_p, row * n_segments + segment, n_heads, head, d_head, d_state, channels, states
         )
-        state = tl.load(tl.trans(state_at), mask=tl.trans(is_state), other=0.0)
+        state = tl.load(state_at, mask=is_state, other=0.0)
     if D_p is not None:
         D = tl.load(D_p + head * D_h + channels * D_d, mask=in_head, other=0.0)
     last = tl.minimum((segment + 1) * segment_len, seq_len)
@@ -109,7 +109,7 @@ def forward(
             reads = reads & (run[:, None] == run[None, :])
         within = tl.exp2(tl.where(reads, segments, float("-inf"))) * dt[None, :]
         scores = tl.dot(C, tl.trans(B), input_precision=PRECISION) * within
-        y = tl.dot(C, state.to(DOT), input_precision=PRECISION) * from_start[:, None]
+        y = tl.dot(C, tl.trans(state).to(DOT), input_precision=PRECISION) * from_start[:, None]
         y = tl.dot(scores.to(DOT), x, acc=y, input_precision=PRECISION)
         if D_p is not None:
             y += x.to(tl.float32) * D[None, :]
@@ -120,10 +120,10 @@ def forward(
         y_at = offsets[:, None] * (n_heads * d_head) + channels[None, :]
         tl.store(token_at(y_p, start, n_heads * d_head) + y_at, y, mask=inside)
         written = (x.to(tl.float32) * (dt * to_end)[:, None]).to(DOT)
-        state = tl.dot(tl.trans(B), written, acc=state * across, input_precision=PRECISION)
+        state = tl.dot(tl.trans(written), B, acc=state * across, input_precision=PRECISION)
     if final_p is not None:
         state_at, is_state = states_of(final_p, row, n_heads, head, d_head, d_state, channels, states)
-        tl.store(tl.trans(state_at), state, mask=tl.trans(is_state) & (last == seq_len))
+        tl.store(state_at, state, mask=is_state & (last == seq_len))
 
 
 @triton.jit

@@ -1,0 +1,201 @@
+"""Flow: how much of each token of the input has arrived where, through the whole stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mambattn._errors import ConfigError
+from mambattn.explain.maps import chosen_layers
+from mambattn.explain.results import Flow, Reach
+from mambattn.explain.route import Route
+from mambattn.explain.trace import Layer, Trace, trace
+from mambattn.nn._checks import check_one_of
+
+__all__ = ["receptive_field", "rollout"]
+
+
+def rollout(model: nn.Module, x: Tensor, kind: str = "norm", positions: Sequence[int] | None = None) -> Flow:
+    """Follow the tokens of the input through all layers, their residuals and norms included.
+
+    Each layer that mixes tokens becomes a matrix R over positions, and the flow is their product, last layer first. A
+    layer that mixes none, such as an MLP, is the identity. ``T_i(x_j)`` is what token j contributes to what leaves the
+    layer at i, the routing held: through the mixer, at j = i by the residual too, and through a norm behind the sum.
+
+    - "norm": ``R[i, j] = ‖T_i(x_j)‖₂``, rows divided by their sums (after arXiv 2004.10102, equation 4).
+    - "alti": ``R[i, j] = max(0, ‖y_i‖₁ − ‖y_i − T_i(x_j)‖₁)``, rows divided by their sums; y_i is what leaves, biases
+      included (arXiv 2203.04212, equations 9 and 10). A token that no contribution brings nearer keeps to itself.
+    - "paper": ``R = I + mean of α over channels or heads``, signed and not normalised (rollout of arXiv 2403.01590,
+      section 3.3). Chosen positions go backwards through the scans, in memory linear in seq_len.
+
+    A flow says where information could come from; it does not depend on what is predicted, and weights drawn at random
+    have one as well.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As `mambattn.explain.attention_maps` takes it.
+    x : Tensor
+        Likewise.
+    kind : {"norm", "alti", "paper"}, default "norm"
+        How the flow through a layer is measured.
+    positions : sequence of int or None, default None
+        The positions that read, from 0; None is all of them, layer by layer. With positions there is one flow, through
+        all layers, and no matrix over all pairs is kept.
+
+    Returns
+    -------
+    Flow
+        The flows.
+
+    Raises
+    ------
+    ConfigError
+        If the kind is unknown or a position does not exist.
+    ShapeError
+        If `x` has another shape.
+
+    Examples
+    --------
+    >>> from mambattn.stack import Stack
+    >>> flow = rollout(Stack(8, "MM"), torch.randn(2, 5, 8))
+    >>> flow.values.shape, bool(torch.allclose(flow.total.sum(-1), torch.ones(2, 5)))
+    (torch.Size([2, 2, 5, 5]), True)
+    """
+    check_one_of("kind", kind, ("norm", "alti", "paper"))
+    with torch.no_grad():
+        traced = trace(model, x)
+        layers = tuple(chosen_layers(traced.layers, None))
+        if positions is not None:
+            return _backwards(traced, layers, kind, positions)
+        batch, seq_len = traced.layers[0].x.shape[:2]
+        flow = torch.eye(seq_len, dtype=traced.x.dtype, device=traced.x.device).expand(batch, -1, -1)
+        values = []
+        for layer in layers:
+            flow = _matrix(layer, kind) @ flow
+            values.append(flow)
+    return Flow(kind, tuple(layer.layer for layer in layers), tuple(range(seq_len)), torch.stack(values))
+
+
+def receptive_field(model: nn.Module, x: Tensor) -> tuple[Reach, ...]:
+    """Give how far each map of each mixer reads: state spaces beside attention.
+
+    ``Σ_ij |w[i, j]| |i − j| / Σ_ij |w[i, j]|`` of the scan maps; the rows of α are not normalised, so that those that
+    read much weigh more.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As `mambattn.explain.attention_maps` takes it.
+    x : Tensor
+        Likewise.
+
+    Returns
+    -------
+    tuple of Reach
+        One a layer that mixes tokens: a distance for each channel of Mamba, each head of the others.
+
+    Raises
+    ------
+    ShapeError
+        If `x` has another shape.
+
+    Examples
+    --------
+    >>> from mambattn.stack import Stack
+    >>> local = Stack(8, "L", settings={"L": {"n_heads": 2, "window": 2}})
+    >>> bool((receptive_field(local, torch.randn(1, 9, 8))[0].distance < 1).all())
+    True
+    """
+    with torch.no_grad():
+        return tuple(_reach(layer) for layer in chosen_layers(trace(model, x).layers, None))
+
+
+def _reach(layer: Layer) -> Reach:
+    distances, labels = [], []
+    for route in _mixing_routes(layer):
+        position = torch.arange(layer.x.shape[1], device=layer.x.device)
+        moment = weight = layer.x.new_zeros(())
+        for index in route.row_chunks(0):
+            rows = route.scan_rows(index).abs()
+            moment = moment + torch.einsum("brjm,rj->bm", rows, (index[:, None] - position).abs().to(rows.dtype))
+            weight = weight + rows.sum((1, 2))
+        distances.append(moment / weight.clamp_min(torch.finfo(weight.dtype).tiny))
+        unit = "channel" if route.n_maps == len(route.value_weight) else "head"
+        labels += [f"{route.label} {unit} {number}".strip() for number in range(route.n_maps)]
+    return Reach(layer.layer, layer.kind, tuple(labels), torch.cat(distances, dim=1))
+
+
+def _mixing_routes(layer: Layer) -> list[Route]:
+    return [route for route in layer.routes if route.mixing is not None]
+
+
+def _matrix(layer: Layer, kind: str) -> Tensor:
+    """Give R of one layer: (batch, seq_len, seq_len)."""
+    if kind == "paper":
+        seq_len = layer.x.shape[1]
+        mean = torch.stack([route.mean_scan() for route in _mixing_routes(layer)]).mean(0)
+        return mean + torch.eye(seq_len, dtype=mean.dtype, device=mean.device)
+    return torch.cat([rows for _, rows in _rows(layer, kind)], dim=1)
+
+
+def _rows(layer: Layer, kind: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give rows of R, some at a time: their positions and (batch, n_rows, seq_len)."""
+    entered = layer.x if layer.enter is None else layer.enter.linear(layer.x)
+    routes = _mixing_routes(layer)
+    chunks = min((route.row_chunks(layer.y.shape[2]) for route in routes), key=lambda cut: len(cut[0]))
+    parts = zip(*(route.contributions(entered, chunks) for route in routes), strict=True)
+    for part in parts:
+        index = part[0][0]
+        vectors = torch.stack([contribution for _, contribution in part]).sum(0)
+        vectors[:, torch.arange(len(index)), index] += layer.x[:, index]
+        if layer.leave is not None:
+            vectors = _left(layer, vectors, index)
+        yield index, _measured(vectors, layer.y[:, index], index, kind)
+
+
+def _left(layer: Layer, vectors: Tensor, index: Tensor) -> Tensor:
+    """Send contributions through the norm behind the sum, held at the position that reads."""
+    assert layer.leave is not None
+    if layer.leave.centred:
+        vectors = vectors - vectors.mean(-1, keepdim=True)
+    return vectors * layer.leave.scale[:, index, None]
+
+
+def _measured(vectors: Tensor, y: Tensor, index: Tensor, kind: str) -> Tensor:
+    if kind == "norm":
+        size = vectors.norm(dim=-1)
+    else:
+        size = (y.abs().sum(-1)[:, :, None] - (y[:, :, None] - vectors).abs().sum(-1)).clamp_min(0)
+    whole = size.sum(-1, keepdim=True)
+    itself = torch.nn.functional.one_hot(index, size.shape[2]).to(size.dtype)
+    return torch.where(whole > 0, size / whole.clamp_min(torch.finfo(size.dtype).tiny), itself)
+
+
+def _backwards(traced: Trace, layers: tuple[Layer, ...], kind: str, positions: Sequence[int]) -> Flow:
+    batch, seq_len = traced.layers[0].x.shape[:2]
+    for position in positions:
+        if not 0 <= position < seq_len:
+            raise ConfigError(
+                f"`positions` must be from 0 to {seq_len - 1}, the tokens there are, however it has {position!r}."
+            )
+    index = torch.tensor(list(positions), device=traced.x.device)
+    flow = torch.nn.functional.one_hot(index, seq_len).to(traced.x.dtype).expand(batch, -1, -1)
+    for layer in reversed(layers):
+        if kind == "paper":
+            routes = _mixing_routes(layer)
+            flow = flow + torch.stack([_sent_back(route, flow) for route in routes]).mean(0)
+        else:
+            before = torch.zeros_like(flow)
+            for rows_at, rows in _rows(layer, kind):
+                before += flow[:, :, rows_at] @ rows
+            flow = before
+    return Flow(kind, (layers[-1].layer,), tuple(positions), flow[None])
+
+
+def _sent_back(route: Route, flow: Tensor) -> Tensor:
+    """Give ``flow · mean of α`` by the adjoint of the scan, which never forms α."""
+    assert route.mixing is not None
+    return torch.stack([route.turn(route.mixing.sent_back(route.turn(row))) for row in flow.unbind(1)], dim=1)

@@ -1,0 +1,271 @@
+"""A model at one input, layer by layer, each as an affine map of its tokens: what every explanation starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mambattn._errors import ConfigError
+from mambattn.explain.own import routes_of
+from mambattn.explain.route import FrozenNorm, Route
+from mambattn.nn import AttentionPooling, RMSNorm
+from mambattn.nn._checks import check_tokens
+from mambattn.schedule import layer_kinds
+from mambattn.stack import Block, Stack
+from mambattn.tabular.backbones import TokenBackbone
+from mambattn.tabular.network import TabularNetwork
+
+__all__ = ["Layer", "Trace", "frozen_norm", "run_model", "trace"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer at one input: ``y = leave(x + Σ_r route_r(enter(x)))``, norms and routing held.
+
+    Parameters
+    ----------
+    layer : int
+        Depth index, from 0; an MLP counts too.
+    kind : str
+        What it is: "Mamba", "global attention", "MLP", …
+    x : Tensor of shape (batch, seq_len, d_model)
+        What enters.
+    y : Tensor of shape (batch, seq_len, d_model)
+        What leaves.
+    enter : FrozenNorm or None
+        The norm before the mixer.
+    routes : tuple of Route
+        The ways through the mixer.
+    leave : FrozenNorm or None
+        The norm behind the residual sum.
+    """
+
+    layer: int
+    kind: str
+    x: Tensor
+    y: Tensor
+    enter: FrozenNorm | None
+    routes: tuple[Route, ...]
+    leave: FrozenNorm | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it mixes tokens."""
+        return any(route.mixing is not None for route in self.routes)
+
+    def entered(self, x: Tensor) -> Tensor:
+        """Give the mixer's input.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, seq_len, d_model)
+            What enters the layer.
+
+        Returns
+        -------
+        Tensor of shape (batch, seq_len, d_model)
+            The normed tokens.
+        """
+        return x if self.enter is None else self.enter(x)
+
+    def halved(self, x: Tensor) -> Tensor:
+        """Run the held layer, differentiable in x, by the rules of relevance; see `Route.halved`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, seq_len, d_model)
+            What enters; at the layer's own input the result is `y`.
+
+        Returns
+        -------
+        Tensor of shape (batch, seq_len, d_model)
+            What leaves.
+        """
+        entered = self.entered(x)
+        y = sum((route.halved(entered) for route in self.routes), start=x)
+        return y if self.leave is None else self.leave(y)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A model at one input.
+
+    Parameters
+    ----------
+    x : Tensor of shape (batch, n_sources, d_model)
+        The tokens that an explanation speaks of: the model's input, or the embeddings of its ids.
+    layers : tuple of Layer
+        Its layers, first to last.
+    enter : callable
+        Maps `x` to what enters the first layer, affine: shuffles tokens, appends a class token.
+    read_out : callable
+        Maps what leaves the last layer to the model's output, differentiable, norms and weights of the pooling held.
+    """
+
+    x: Tensor
+    layers: tuple[Layer, ...]
+    enter: Callable[[Tensor], Tensor] = _same
+    read_out: Callable[[Tensor], Tensor] = _same
+
+    def output(self, x: Tensor) -> Tensor:
+        """Run the held model by the rules of relevance.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, n_sources, d_model)
+            Tokens; at the trace's own `x` the result is the model's output.
+
+        Returns
+        -------
+        Tensor
+            The model's output.
+        """
+        x = self.enter(x)
+        for layer in self.layers:
+            x = layer.halved(x)
+        return self.read_out(x)
+
+
+def frozen_norm(norm: nn.Module, x: Tensor) -> FrozenNorm:
+    """Hold a norm at one input.
+
+    Parameters
+    ----------
+    norm : LayerNorm or RMSNorm
+        The norm.
+    x : Tensor of shape (..., d_model)
+        Its input.
+
+    Returns
+    -------
+    FrozenNorm
+        The affine map that it is there.
+    """
+    if isinstance(norm, nn.LayerNorm):
+        rate = torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + norm.eps)
+        return FrozenNorm(rate * norm.weight, norm.bias, centred=True)
+    assert isinstance(norm, RMSNorm)
+    return FrozenNorm(
+        torch.rsqrt(x.square().mean(-1, keepdim=True) + (norm.eps or 0.0)) * norm.weight, None, centred=False
+    )
+
+
+@singledispatch
+def trace(model: nn.Module, x: Tensor) -> Trace:
+    """Run a model in evaluation mode and take each layer apart at its input; nothing is left on the model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A `Stack`, the token backbone of a tabular model, or a supported model of transformers.
+    x : Tensor
+        What the model takes: tokens (batch, seq_len, d_model), or ids of a language model.
+
+    Returns
+    -------
+    Trace
+        The layers.
+
+    Raises
+    ------
+    ConfigError
+        If the model is of a kind that is not supported.
+    """
+    raise ConfigError(
+        f"`model` must be a Stack, a tabular model that mixes tokens or a supported model of transformers, however it "
+        f"is a {type(model).__name__}."
+    )
+
+
+@trace.register
+def _(model: Stack, x: Tensor) -> Trace:
+    check_tokens(x, model.d_model, "stack")
+    with torch.no_grad():
+        return Trace(x.detach(), _layers(model, x))
+
+
+@trace.register
+def _(model: TokenBackbone, x: Tensor) -> Trace:
+    check_tokens(x, model.stack.d_model, "backbone")
+    with torch.no_grad():
+        layers = _layers(model.stack, model.arrange(x))
+        pooling = _frozen_pooling(model.pooling, layers[-1].y)
+        norm = frozen_norm(model.norm, pooling(layers[-1].y))
+    return Trace(x.detach(), layers, model.arrange, lambda y: norm(pooling(y)))
+
+
+@trace.register
+def _(model: TabularNetwork, x: Tensor) -> Trace:
+    if not isinstance(model.backbone, TokenBackbone):
+        raise ConfigError(
+            f"`model` must mix tokens, however its backbone is a {type(model.backbone).__name__}. "
+            "Use MambAttention, Mambular or FTTransformer."
+        )
+    backbone = trace(model.backbone, x)
+    layers = [layer for layer in model.head.layers if not isinstance(layer, nn.Dropout)]
+    # ReLU is linear where it is, so that its plain gradient is already that of the held map.
+    return replace(backbone, read_out=lambda y: nn.Sequential(*layers)(backbone.read_out(y)))
+
+
+def _frozen_pooling(pooling: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
+    if isinstance(pooling, AttentionPooling):
+        weights = pooling.weights(y)
+        return lambda y: torch.einsum("bl,bld->bd", weights, y)
+    return pooling
+
+
+@singledispatch
+def run_model(model: nn.Module, x: Tensor) -> Tensor:
+    """Run a model itself on the tokens that an explanation speaks of; differentiable.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model that `trace` takes.
+    x : Tensor of shape (batch, n_sources, d_model)
+        Tokens, as `Trace.x` has them.
+
+    Returns
+    -------
+    Tensor
+        The model's output.
+    """
+    return model(x)
+
+
+@run_model.register
+def _(model: TabularNetwork, x: Tensor) -> Tensor:
+    return model.head(model.backbone(x))
+
+
+def _layers(stack: Stack, x: Tensor) -> tuple[Layer, ...]:
+    layers = []
+    for index, (kind, block) in enumerate(zip(layer_kinds(stack.schedule), stack.layers, strict=True)):
+        layers.append(_layer(index, kind, cast("Block", block), x))
+        x = layers[-1].y
+    return tuple(layers)
+
+
+def _layer(index: int, kind: str, block: Block, x: Tensor) -> Layer:
+    is_pre = block.norm_position == "pre"
+    entered = block.norm(x) if is_pre else x
+    routes = routes_of(block.mixer, entered)
+    joined = sum((route.output(entered) for route in routes), start=x)  # not the mixer itself, which may drop out
+    return Layer(
+        layer=index,
+        kind=kind,
+        x=x,
+        y=joined if is_pre else block.norm(joined),
+        enter=frozen_norm(block.norm, x) if is_pre else None,
+        routes=routes,
+        leave=None if is_pre else frozen_norm(block.norm, joined),
+    )

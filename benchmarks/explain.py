@@ -1,7 +1,7 @@
 """Time the maps and the rollout of a Mamba layer at d_inner 1536, d_state 16: python benchmarks/explain.py.
 
 The mean map of 512 tokens against one matrix for each channel and state, timed on 16 channels and scaled by 96; the
-same with gate, skip and convolution; and one position of a rollout over 2048 tokens, with the layer run and taken apart.
+same with gate, skip and convolution; one position of a rollout over 2048 tokens, with the layer run and taken apart.
 Medians, on a GPU if there is one and on one thread of the CPU.
 """
 

@@ -22,12 +22,12 @@ def perturbed(module, seed=0, size=0.3):
     return module.eval()
 
 
-def make_stack(schedule, *, d_model=16, settings=None, dtype=torch.float32, seed=0, **options):
+def make_stack(schedule, *, d_model=16, settings=None, dtype=torch.float32, seed=0, size=0.3, **options):
     torch.manual_seed(seed)
     chosen = {letter: values for letter, values in SETTINGS.items() if letter in schedule}
     for letter, values in (settings or {}).items():
         chosen[letter] = chosen.get(letter, {}) | values
-    return perturbed(Stack(d_model, schedule, settings=chosen, **options).to(dtype), seed)
+    return perturbed(Stack(d_model, schedule, settings=chosen, **options).to(dtype), seed, size)
 
 
 def off(got, want):

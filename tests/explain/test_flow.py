@@ -86,6 +86,16 @@ def test_receptive_fields_are_mean_distances():
     assert (window.distance <= 2).all()
 
 
+def test_a_baseline_carries_nothing():
+    """Where the input is the baseline but for one token, of a causal stack all that differs comes from that token."""
+    stack = make_stack("MA-S", settings={"A": {"positions": None}})
+    baseline = tokens(9, batch=1)
+    x = baseline.clone()
+    x[:, 3] += 1
+    total = rollout(stack, x, baseline=baseline).total[0]
+    torch.testing.assert_close(total[3:], torch.eye(9)[3].expand(6, -1))
+
+
 def test_results_are_plain():
     flow = rollout(make_stack("M"), tokens(3, batch=1))
     assert flow.to_dict()["values"][0][0][0] == [1.0, 0.0, 0.0]
@@ -98,6 +108,8 @@ def test_what_is_not_there_is_refused():
         rollout(stack, x, positions=[5])
     with pytest.raises(ConfigError, match="`kind`"):
         rollout(stack, x, "raw")
+    with pytest.raises(ConfigError, match="kind='paper'"):
+        rollout(stack, x, "paper", baseline=x)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,21 @@ from mambattn._errors import ConfigError
 from mambattn.explain.maps import chosen_layers
 from mambattn.explain.results import Flow, Reach
 from mambattn.explain.route import Route
+from mambattn.explain.targets import baseline_tokens
 from mambattn.explain.trace import Layer, Trace, trace
 from mambattn.nn._checks import check_one_of
 
 __all__ = ["receptive_field", "rollout"]
 
 
-def rollout(model: nn.Module, x: Tensor, kind: str = "norm", positions: Sequence[int] | None = None) -> Flow:
+def rollout(
+    model: nn.Module,
+    x: Tensor,
+    kind: str = "norm",
+    positions: Sequence[int] | None = None,
+    *,
+    baseline: Tensor | None = None,
+) -> Flow:
     """Follow the tokens of the input through all layers, their residuals and norms included.
 
     Each layer that mixes tokens becomes a matrix R over positions, and the flow is their product, last layer first. A
@@ -29,6 +38,10 @@ def rollout(model: nn.Module, x: Tensor, kind: str = "norm", positions: Sequence
       included (arXiv 2203.04212, equations 9 and 10). A token that no contribution brings nearer keeps to itself.
     - "paper": ``R = I + mean of α over channels or heads``, signed and not normalised (rollout of arXiv 2403.01590,
       section 3.3). Chosen positions go backwards through the scans, in memory linear in seq_len.
+
+    With a `baseline` the flow is of what differs from it: the model runs on the baseline too, and of each layer's
+    tokens and output the difference counts, the routing held at `x`. Position embeddings and what else all inputs share
+    then carry nothing; on patches of digits that decides whether the flow finds those that matter.
 
     A flow says where information could come from; it does not depend on what is predicted, and weights drawn at random
     have one as well.
@@ -44,6 +57,9 @@ def rollout(model: nn.Module, x: Tensor, kind: str = "norm", positions: Sequence
     positions : sequence of int or None, default None
         The positions that read, from 0; None is all of them, layer by layer. With positions there is one flow, through
         all layers, and no matrix over all pairs is kept.
+    baseline : Tensor or None, default None
+        Tokens that say nothing, anything that broadcasts to those of `x`, such as their mean over background rows. Not
+        with "paper", whose maps do not look at the tokens.
 
     Returns
     -------
@@ -53,9 +69,9 @@ def rollout(model: nn.Module, x: Tensor, kind: str = "norm", positions: Sequence
     Raises
     ------
     ConfigError
-        If the kind is unknown or a position does not exist.
+        If the kind is unknown, a position does not exist, or `baseline` would be ignored.
     ShapeError
-        If `x` has another shape.
+        If `x` or `baseline` has another shape.
 
     Examples
     --------
@@ -67,7 +83,10 @@ def rollout(model: nn.Module, x: Tensor, kind: str = "norm", positions: Sequence
     check_one_of("kind", kind, ("norm", "alti", "paper"))
     with torch.no_grad():
         traced = trace(model, x)
+        traced.check_whole()
         layers = tuple(chosen_layers(traced.layers, None))
+        if baseline is not None:
+            layers = _differing(model, traced, layers, baseline, kind)
         if positions is not None:
             return _backwards(traced, layers, kind, positions)
         batch, seq_len = traced.layers[0].x.shape[:2]
@@ -113,9 +132,23 @@ def receptive_field(model: nn.Module, x: Tensor) -> tuple[Reach, ...]:
         return tuple(_reach(layer) for layer in chosen_layers(trace(model, x).layers, None))
 
 
+def _differing(
+    model: nn.Module, traced: Trace, layers: tuple[Layer, ...], baseline: Tensor, kind: str
+) -> tuple[Layer, ...]:
+    """Take what the model does on the baseline off each layer's tokens and output."""
+    if kind == "paper":
+        raise ConfigError(
+            "`baseline` must be None with kind='paper', whose maps do not look at the tokens, however one was given. "
+            "Use kind='norm' or 'alti'."
+        )
+    resting = chosen_layers(trace(model, baseline_tokens(baseline, traced.x)).layers, None)
+    pairs = zip(layers, resting, strict=True)
+    return tuple(replace(layer, x=layer.x - rest.x, y=layer.y - rest.y) for layer, rest in pairs)
+
+
 def _reach(layer: Layer) -> Reach:
     distances, labels = [], []
-    for route in _mixing_routes(layer):
+    for route in layer.mixing_routes:
         position = torch.arange(layer.x.shape[1], device=layer.x.device)
         moment = weight = layer.x.new_zeros(())
         for index in route.row_chunks(0):
@@ -128,15 +161,11 @@ def _reach(layer: Layer) -> Reach:
     return Reach(layer.layer, layer.kind, tuple(labels), torch.cat(distances, dim=1))
 
 
-def _mixing_routes(layer: Layer) -> list[Route]:
-    return [route for route in layer.routes if route.mixing is not None]
-
-
 def _matrix(layer: Layer, kind: str) -> Tensor:
     """Give R of one layer: (batch, seq_len, seq_len)."""
     if kind == "paper":
         seq_len = layer.x.shape[1]
-        mean = torch.stack([route.mean_scan() for route in _mixing_routes(layer)]).mean(0)
+        mean = torch.stack([route.mean_scan() for route in layer.mixing_routes]).mean(0)
         return mean + torch.eye(seq_len, dtype=mean.dtype, device=mean.device)
     return torch.cat([rows for _, rows in _rows(layer, kind)], dim=1)
 
@@ -144,7 +173,7 @@ def _matrix(layer: Layer, kind: str) -> Tensor:
 def _rows(layer: Layer, kind: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Give rows of R, some at a time: their positions and (batch, n_rows, seq_len)."""
     entered = layer.x if layer.enter is None else layer.enter.linear(layer.x)
-    routes = _mixing_routes(layer)
+    routes = layer.mixing_routes
     chunks = min((route.row_chunks(layer.y.shape[2]) for route in routes), key=lambda cut: len(cut[0]))
     parts = zip(*(route.contributions(entered, chunks) for route in routes), strict=True)
     for part in parts:
@@ -185,7 +214,7 @@ def _backwards(traced: Trace, layers: tuple[Layer, ...], kind: str, positions: S
     flow = torch.nn.functional.one_hot(index, seq_len).to(traced.x.dtype).expand(batch, -1, -1)
     for layer in reversed(layers):
         if kind == "paper":
-            routes = _mixing_routes(layer)
+            routes = layer.mixing_routes
             flow = flow + torch.stack([_sent_back(route, flow) for route in routes]).mean(0)
         else:
             before = torch.zeros_like(flow)

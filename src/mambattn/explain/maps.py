@@ -117,8 +117,8 @@ def contributions(model: nn.Module, x: Tensor, layer: int) -> Contributions:
         (chosen,) = chosen_layers(trace(model, x).layers, [layer])
         entered = chosen.x if chosen.enter is None else chosen.enter.linear(chosen.x)
         constant = None if chosen.enter is None else chosen.enter.bias
-        parts = [torch.cat([rows for _, rows in route.contributions(entered)], dim=1) for route in chosen.routes]
-        bias = [route.offset(entered, constant) for route in chosen.routes]
+        parts = [torch.cat([rows for _, rows in route.contributions(entered)], dim=1) for route in chosen.mixing_routes]
+        bias = [route.offset(entered, constant) for route in chosen.mixing_routes]
     return Contributions(chosen.layer, chosen.kind, torch.stack(parts).sum(0), torch.stack(bias).sum(0))
 
 
@@ -157,9 +157,8 @@ def chosen_layers(traced: Sequence[Layer], layers: Sequence[int] | None) -> Iter
 def _map_of(layer: Layer, what: str, channels: str | Sequence[int]) -> LayerMap:
     labels: list[str] = []
     values: list[Tensor] = []
-    for route in layer.routes:
-        if route.mixing is None:
-            continue
+    for route in layer.mixing_routes:
+        assert route.mixing is not None
         is_plain = route.act is None and route.conv_weight is None and route.gate_values is None
         block = what == "block" and not is_plain
         if channels == "mean":

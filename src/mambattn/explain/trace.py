@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
 from mambattn.explain.own import routes_of
+from mambattn.explain.pointwise import Pointwise
 from mambattn.explain.route import FrozenNorm, Route
 from mambattn.nn import AttentionPooling, RMSNorm
 from mambattn.nn._checks import check_tokens
@@ -20,7 +21,7 @@ from mambattn.stack import Block, Stack
 from mambattn.tabular.backbones import TokenBackbone
 from mambattn.tabular.network import TabularNetwork
 
-__all__ = ["Layer", "Trace", "frozen_norm", "run_model", "trace"]
+__all__ = ["Chain", "Layer", "Trace", "frozen_norm", "run_model", "trace"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Layer:
         What leaves.
     enter : FrozenNorm or None
         The norm before the mixer.
-    routes : tuple of Route
+    routes : tuple of Route or Pointwise
         The ways through the mixer.
     leave : FrozenNorm or None
         The norm behind the residual sum.
@@ -50,13 +51,18 @@ class Layer:
     x: Tensor
     y: Tensor
     enter: FrozenNorm | None
-    routes: tuple[Route, ...]
+    routes: tuple[Route | Pointwise, ...]
     leave: FrozenNorm | None = None
+
+    @property
+    def mixing_routes(self) -> tuple[Route, ...]:
+        """The routes that mix tokens: none of an MLP."""
+        return tuple(route for route in self.routes if isinstance(route, Route) and route.mixing is not None)
 
     @property
     def mixes(self) -> bool:
         """Whether it mixes tokens."""
-        return any(route.mixing is not None for route in self.routes)
+        return bool(self.mixing_routes)
 
     def entered(self, x: Tensor) -> Tensor:
         """Give the mixer's input.
@@ -96,6 +102,37 @@ def _same(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """Steps of a read-out, one after the other.
+
+    Parameters
+    ----------
+    steps : tuple of callable, default ()
+        Affine where they are, norms and weights held. A step's bias is its attribute `bias`, as of `FrozenNorm` and
+        `nn.Linear`; one without it is homogeneous, as ReLU and poolings are.
+    """
+
+    steps: tuple[Callable[[Tensor], Tensor], ...] = ()
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Take all steps.
+
+        Parameters
+        ----------
+        y : Tensor
+            What leaves the last layer.
+
+        Returns
+        -------
+        Tensor
+            The output.
+        """
+        for step in self.steps:
+            y = step(y)
+        return y
+
+
+@dataclass(frozen=True)
 class Trace:
     """A model at one input.
 
@@ -107,14 +144,25 @@ class Trace:
         Its layers, first to last.
     enter : callable
         Maps `x` to what enters the first layer, affine: shuffles tokens, appends a class token.
-    read_out : callable
+    read_out : Chain
         Maps what leaves the last layer to the model's output, differentiable, norms and weights of the pooling held.
+    why_not_whole : str, default ""
+        Why the layers do not make up the model, where they do not: then there are maps, but no flow and no relevance.
     """
 
     x: Tensor
     layers: tuple[Layer, ...]
     enter: Callable[[Tensor], Tensor] = _same
-    read_out: Callable[[Tensor], Tensor] = _same
+    read_out: Chain = Chain()
+    why_not_whole: str = ""
+
+    def check_whole(self) -> None:
+        """Raise `ConfigError` if the layers do not make up the model."""
+        if self.why_not_whole:
+            raise ConfigError(
+                f"`model` has maps, but no explanation through all layers, since {self.why_not_whole}. Use "
+                "attention_maps, contributions or receptive_field, or a method that runs the model itself."
+            )
 
     def output(self, x: Tensor) -> Tensor:
         """Run the held model by the rules of relevance.
@@ -159,6 +207,10 @@ def frozen_norm(norm: nn.Module, x: Tensor) -> FrozenNorm:
     )
 
 
+def _is_of_transformers(model: nn.Module) -> bool:
+    return type(model).__module__.startswith("transformers.")
+
+
 @singledispatch
 def trace(model: nn.Module, x: Tensor) -> Trace:
     """Run a model in evaluation mode and take each layer apart at its input; nothing is left on the model.
@@ -180,6 +232,10 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
     ConfigError
         If the model is of a kind that is not supported.
     """
+    if _is_of_transformers(model):
+        from mambattn.explain.hf import trace_transformers  # an extra: nothing of it is needed for other models
+
+        return trace_transformers(model, x)
     raise ConfigError(
         f"`model` must be a Stack, a tabular model that mixes tokens or a supported model of transformers, however it "
         f"is a {type(model).__name__}."
@@ -200,7 +256,7 @@ def _(model: TokenBackbone, x: Tensor) -> Trace:
         layers = _layers(model.stack, model.arrange(x))
         pooling = _frozen_pooling(model.pooling, layers[-1].y)
         norm = frozen_norm(model.norm, pooling(layers[-1].y))
-    return Trace(x.detach(), layers, model.arrange, lambda y: norm(pooling(y)))
+    return Trace(x.detach(), layers, model.arrange, Chain((pooling, norm)))
 
 
 @trace.register
@@ -213,7 +269,7 @@ def _(model: TabularNetwork, x: Tensor) -> Trace:
     backbone = trace(model.backbone, x)
     layers = [layer for layer in model.head.layers if not isinstance(layer, nn.Dropout)]
     # ReLU is linear where it is, so that its plain gradient is already that of the held map.
-    return replace(backbone, read_out=lambda y: nn.Sequential(*layers)(backbone.read_out(y)))
+    return replace(backbone, read_out=Chain((*backbone.read_out.steps, *layers)))
 
 
 def _frozen_pooling(pooling: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
@@ -239,6 +295,10 @@ def run_model(model: nn.Module, x: Tensor) -> Tensor:
     Tensor
         The model's output.
     """
+    if _is_of_transformers(model):
+        from mambattn.explain.hf import run_transformers
+
+        return run_transformers(model, x)
     return model(x)
 
 

@@ -3,9 +3,13 @@
 Every function draws into a new `matplotlib.figure.Figure`, or into the axes it is given, and changes no global state.
 """
 
+from mambattn.plots._signed import as_array, kind_color
 from mambattn.plots._style import FAMILY_COLORS, GRID, INK, LETTER_COLORS, MUTED, decimals, format_number, metric_label
+from mambattn.plots.attribution import attribution_row, promise, token_text
 from mambattn.plots.fit import calibration, learning_curves, residuals
 from mambattn.plots.leaderboard import leaderboard_intervals, scores_by_fold
+from mambattn.plots.maps import layer_grid, receptive_field, rollout_layers
+from mambattn.plots.overall import importance, interaction, perturbation
 from mambattn.plots.schedules import schedule_strip
 
 __all__ = [
@@ -14,13 +18,24 @@ __all__ = [
     "INK",
     "LETTER_COLORS",
     "MUTED",
+    "as_array",
+    "attribution_row",
     "calibration",
     "decimals",
     "format_number",
+    "importance",
+    "interaction",
+    "kind_color",
+    "layer_grid",
     "leaderboard_intervals",
     "learning_curves",
     "metric_label",
+    "perturbation",
+    "promise",
+    "receptive_field",
     "residuals",
+    "rollout_layers",
     "schedule_strip",
     "scores_by_fold",
+    "token_text",
 ]

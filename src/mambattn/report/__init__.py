@@ -1,5 +1,6 @@
 """One self-contained HTML page a run: it opens offline, prints, and fetches nothing."""
 
 from mambattn.report.compare import compare_page
+from mambattn.report.explain import explain_page
 
-__all__ = ["compare_page"]
+__all__ = ["compare_page", "explain_page"]

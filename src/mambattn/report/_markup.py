@@ -63,10 +63,13 @@ def schedule_boxes(schedule: str) -> str:
     return f'<span class="schedule" role="img" {label}>{boxes}</span>'
 
 
-def page(title: str, body: str) -> str:
-    """Return a whole page with its style and script inside."""
+def page(title: str, body: str, *, extra: str | None = None) -> str:
+    """Return a whole page with its style and script inside, and those of its own named `extra` behind them."""
     here = files("mambattn.report")
-    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (
+        "".join(here.joinpath(f"{name}.{kind}").read_text(encoding="utf-8") for name in ("page", extra) if name)
+        for kind in ("css", "js")
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mambattn.plots import GRID, INK, MUTED
 
-__all__ = ["inline_svg"]
+__all__ = ["figure_block", "inline_svg"]
 
 _REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -48,3 +48,29 @@ def inline_svg(figure: Figure, *, name: str, label: str) -> str:
     for color, variable in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid")):
         svg = svg.replace(color, f"var(--{variable})")
     return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+
+
+def figure_block(figure: Figure, name: str, label: str, caption: str) -> str:
+    """Return a figure with its caption as a ``<figure>`` element; see `inline_svg`.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    name : str
+        What its ids are made of, unique on the page.
+    label : str
+        What the figure shows, for those who do not see it.
+    caption : str
+        Text below it.
+
+    Returns
+    -------
+    str
+        The element.
+    """
+    svg = inline_svg(figure, name=name, label=label)
+    return (
+        f'<figure id="figure-{name}" aria-labelledby="caption-{name}"><div class="scroll">{svg}</div>'
+        f'<figcaption id="caption-{name}">{html.escape(caption)}</figcaption></figure>'
+    )

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
 from mambattn import plots
 from mambattn.plots import FAMILY_COLORS, decimals, format_number, metric_label
 from mambattn.report._markup import cell, facts, page, schedule_boxes, section, table
-from mambattn.report._svg import inline_svg
+from mambattn.report._svg import figure_block
 
 if TYPE_CHECKING:
     from mambattn.compare.results import Comparison, FoldResult, ModelResult
@@ -70,7 +68,7 @@ def compare_page(comparison: Comparison) -> str:
         section(
             "differences",
             "How far behind the best",
-            _figure(
+            figure_block(
                 plots.leaderboard_intervals(comparison),
                 "intervals",
                 f"Paired difference in {metric} of each row to the best row, with 95 % intervals",
@@ -81,7 +79,7 @@ def compare_page(comparison: Comparison) -> str:
         section(
             "folds",
             "Scores by fold",
-            _figure(
+            figure_block(
                 plots.scores_by_fold(comparison),
                 "folds",
                 f"{metric} of every model on every fold",
@@ -98,14 +96,6 @@ def compare_page(comparison: Comparison) -> str:
     ]
     footer = f"<footer>Made by mambattn {escape(_version(comparison))}. This page fetches nothing.</footer>"
     return page(title, f"{header}\n<main>\n" + "\n".join(body) + f"\n</main>\n{footer}")
-
-
-def _figure(figure: Figure, name: str, label: str, caption: str) -> str:
-    svg = inline_svg(figure, name=name, label=label)
-    return (
-        f'<figure id="figure-{name}" aria-labelledby="caption-{name}"><div class="scroll">{svg}</div>'
-        f'<figcaption id="caption-{name}">{escape(caption)}</figcaption></figure>'
-    )
 
 
 def _leaderboard(comparison: Comparison) -> str:
@@ -206,7 +196,7 @@ def _curves(comparison: Comparison) -> Iterable[str]:
         yield section(
             "curves",
             "Learning curves",
-            _figure(
+            figure_block(
                 plots.learning_curves(comparison),
                 "curves",
                 "Training and validation loss by epoch of every network",
@@ -224,7 +214,7 @@ def _predictions(comparison: Comparison) -> Iterable[str]:
         yield section(
             "residuals",
             "Residuals",
-            _figure(
+            figure_block(
                 plots.residuals(comparison),
                 "residuals",
                 "Observed minus predicted against predicted, for the best model of each family",
@@ -237,7 +227,7 @@ def _predictions(comparison: Comparison) -> Iterable[str]:
         yield section(
             "calibration",
             "Calibration",
-            _figure(
+            figure_block(
                 plots.calibration(comparison),
                 "calibration",
                 "Observed share against predicted probability, for the best model of each family",
@@ -254,7 +244,7 @@ def _schedules(comparison: Comparison) -> Iterable[str]:
         yield section(
             "schedules",
             "The stacks, layer by layer",
-            _figure(
+            figure_block(
                 plots.schedule_strip(schedules),
                 "schedules",
                 f"Schedules drawn as coloured boxes. {spelled}",

@@ -1,0 +1,199 @@
+"""Models of transformers, taken apart as the stacks of this library are; needs the extra ``hf``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mambattn._errors import ConfigError, ShapeError
+from mambattn.explain.hf.families import FAMILIES, Call, Family
+from mambattn.explain.route import FrozenNorm
+from mambattn.explain.trace import Chain, Layer, Trace
+
+__all__ = ["run_transformers", "trace_transformers"]
+
+_SHARED = (
+    "a shared block of Zamba2 reads the embeddings beside the residual stream and adds to what the next mixer reads, "
+    "not to the stream"
+)
+_FINAL_NORMS = ("norm_f", "final_layernorm", "norm")
+
+
+def trace_transformers(model: Any, x: Tensor) -> Trace:
+    """Take a model of transformers apart at one input; see `mambattn.explain.trace.trace`.
+
+    The model runs once, and the calls of its mixers are written down; nothing is left on it. Each mixer is then made
+    again from its weights at its own input. An explanation speaks of the embeddings, before a multiplier that a family
+    may have.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A model of the families mamba, mamba2, falcon_mamba, jamba, bamba, zamba2, falcon_h1, granitemoehybrid and
+        nemotron_h, with a language model's head or without.
+    x : Tensor
+        Ids (batch, seq_len), or embeddings (batch, seq_len, d_model).
+
+    Returns
+    -------
+    Trace
+        The layers. A decoder layer with a feed-forward part gives two of the same index.
+
+    Raises
+    ------
+    ConfigError
+        If the family is not supported.
+    ShapeError
+        If `x` is neither ids nor embeddings.
+    """
+    kind = model.config.model_type
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise ConfigError(
+            f"`model` must be of a supported family, however its model_type is {kind!r}. Supported are "
+            f"{', '.join(FAMILIES)}."
+        )
+    backbone = _backbone(model)
+    with torch.no_grad():
+        tokens = _tokens(model, x)
+        with _recorded(backbone, family) as calls:
+            run_transformers(model, tokens)
+        layers = [
+            layer for index, block in enumerate(backbone.layers) for layer in _layers(index, block, family, calls)
+        ]
+        norm = _frozen(calls[_final_norm(backbone)][-1])
+    steps: tuple[Any, ...] = (norm,)
+    head = getattr(model, "lm_head", None)
+    if head is not None:
+        steps += (head,) if (scale := _logit_scale(model)) == 1.0 else (head, lambda y: y * scale)
+    multiplier = getattr(backbone, "embedding_multiplier", 1.0)
+    why = _SHARED if any(hasattr(block, "shared_transformer") for block in backbone.layers) else ""
+    return Trace(tokens, tuple(layers), lambda embedded: embedded * multiplier, Chain(steps), why)
+
+
+def run_transformers(model: Any, x: Tensor) -> Tensor:
+    """Run a model of transformers on embeddings; differentiable.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        The model.
+    x : Tensor of shape (batch, seq_len, d_model)
+        Embeddings, before a multiplier.
+
+    Returns
+    -------
+    Tensor of shape (batch, seq_len, vocabulary or d_model)
+        Logits, or hidden states of a model without a head.
+    """
+    # Falcon-H1 multiplies embeddings that it looks up, but not those that it is given.
+    if model.config.model_type == "falcon_h1":
+        x = x * _backbone(model).embedding_multiplier
+    return model(inputs_embeds=x, use_cache=False)[0]
+
+
+def _backbone(model: Any) -> Any:
+    return next((part for name in ("backbone", "model") if (part := getattr(model, name, None)) is not None), model)
+
+
+def _tokens(model: Any, x: Tensor) -> Tensor:
+    if x.ndim == 2 and not x.is_floating_point():
+        return model.get_input_embeddings()(x)
+    width = model.get_input_embeddings().embedding_dim
+    if x.ndim != 3 or x.shape[2] != width:
+        raise ShapeError(
+            f"`x` must be ids (batch, seq_len) of an integer type or embeddings (batch, seq_len, {width}), however its "
+            f"shape is {tuple(x.shape)} and its type {x.dtype}."
+        )
+    return x.detach()
+
+
+def _logit_scale(model: Any) -> float:
+    if model.config.model_type == "granitemoehybrid":
+        return 1.0 / model.config.logits_scaling
+    return float(getattr(_backbone(model), "lm_head_multiplier", 1.0))
+
+
+def _final_norm(backbone: Any) -> nn.Module:
+    return next(getattr(backbone, name) for name in _FINAL_NORMS if hasattr(backbone, name))
+
+
+@contextmanager
+def _recorded(backbone: Any, family: Family) -> Iterator[dict[nn.Module, list[Call]]]:
+    """Write down the calls of layers, mixers and norms in evaluation mode, until the end of the block."""
+    calls: dict[nn.Module, list[Call]] = {}
+    modes = [(module, module.training) for module in backbone.modules()]
+
+    def note(module: nn.Module, arguments: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
+        x = arguments[0] if arguments else given["hidden_states"]
+        y = output[0] if isinstance(output, tuple) else output
+        calls.setdefault(module, []).append(Call(module, x.detach(), given, y.detach()))
+
+    hooks = []
+    try:
+        backbone.eval()
+        wanted = {*family.mixers, family.norm, family.mlp_norm}
+        parts = [part for block in backbone.layers for part in _parts(block)]
+        modules = [getattr(part, name, None) for part in parts for name in wanted if name]
+        listened = {*modules, *parts, _final_norm(backbone)} - {None}
+        hooks += [module.register_forward_hook(note, with_kwargs=True) for module in listened]
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+
+
+def _parts(block: Any) -> list[Any]:
+    """Give a decoder layer, or the two that a layer of Zamba2 with its shared block consists of."""
+    if hasattr(block, "shared_transformer"):
+        return [block.shared_transformer, block.mamba_decoder]
+    return [block]
+
+
+def _layers(index: int, block: Any, family: Family, calls: dict[nn.Module, list[Call]]) -> list[Layer]:
+    layers = []
+    for part in _parts(block):
+        # Zamba2 runs one shared block at several depths, in their order.
+        whole = calls[part].pop(0) if hasattr(block, "shared_transformer") else calls[part][-1]
+        layers += _of_part(index, part, whole, family, calls)
+    return layers
+
+
+def _of_part(index: int, part: Any, whole: Call, family: Family, calls: dict[nn.Module, list[Call]]) -> list[Layer]:
+    normed = calls[getattr(part, family.norm)].pop(0)
+    norm, x = _frozen(normed), normed.x
+    there = {name: getattr(part, name, None) for name in family.mixers}
+    made = {name: calls[mixer].pop(0) for name, mixer in there.items() if mixer is not None and _mixes(mixer)}
+    if not made:  # a feed-forward layer of Nemotron-H
+        return [Layer(index, "MLP", x, whole.y, norm, (family.pointwise(part, norm(x)),))]
+    routes = tuple(family.route(call, part, name) for name, call in made.items())
+    kind = " + ".join(dict.fromkeys(_kind(call.module) for call in made.values()))
+    if family.mlp_norm is None:
+        return [Layer(index, kind, x, whole.y, norm, routes)]
+    middle = x + torch.stack([route.output(norm(x)) for route in routes]).sum(0)
+    mlp_norm = _frozen(calls[getattr(part, family.mlp_norm)].pop(0))
+    mlp = family.pointwise(part, mlp_norm(middle))
+    return [Layer(index, kind, x, middle, norm, routes), Layer(index, "MLP", middle, whole.y, mlp_norm, (mlp,))]
+
+
+def _mixes(module: nn.Module) -> bool:
+    return hasattr(module, "q_proj") or hasattr(module, "A_log")
+
+
+def _kind(module: nn.Module) -> str:
+    if hasattr(module, "q_proj"):
+        return "global attention"
+    return "Mamba" if hasattr(module, "x_proj") else "Mamba-2"
+
+
+def _frozen(call: Call) -> FrozenNorm:
+    norm = call.module
+    eps = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", 0.0)
+    rate = torch.rsqrt(call.x.square().mean(-1, keepdim=True) + eps)
+    return FrozenNorm(rate * norm.weight, None, centred=False)

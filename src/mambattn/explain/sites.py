@@ -1,0 +1,117 @@
+"""Where an explanation listens in, or steps in, while the model itself runs; nothing stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, cast
+
+from torch import nn
+
+from mambattn._errors import ConfigError
+from mambattn.stack import Block, Stack
+from mambattn.tabular.backbones import TokenBackbone
+from mambattn.tabular.network import TabularNetwork
+
+__all__ = ["Site", "hooked", "sites"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The modules of one layer.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        Takes what enters the layer and gives what leaves it, the residual included.
+    mixer : nn.Module
+        The mixer inside, whose output is added to the residual; `mambattn.explain.own.routes_of` takes it.
+    """
+
+    layer: nn.Module
+    mixer: nn.Module
+
+
+@singledispatch
+def sites(model: nn.Module) -> tuple[Site, ...]:
+    """Give the layers of a model as modules, in order of depth, as `trace` counts them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A `Stack`, or the backbone or network of a tabular model that mixes tokens.
+
+    Returns
+    -------
+    tuple of Site
+        One a layer, an MLP counted.
+
+    Raises
+    ------
+    ConfigError
+        If the model is of another kind.
+
+    Examples
+    --------
+    >>> [type(site.mixer).__name__ for site in sites(Stack(8, "M-"))]
+    ['Mamba', 'MLP']
+    """
+    raise ConfigError(
+        f"`model` must be a Stack or a tabular model that mixes tokens, however it is a {type(model).__name__}, whose "
+        "layers cannot be watched while it runs. Use lrp, integrated_gradients or occlusion, which need no such thing."
+    )
+
+
+@sites.register
+def _(model: Stack) -> tuple[Site, ...]:
+    return tuple(Site(block, cast("Block", block).mixer) for block in model.layers)
+
+
+@sites.register
+def _(model: TokenBackbone) -> tuple[Site, ...]:
+    return sites(model.stack)
+
+
+@sites.register
+def _(model: TabularNetwork) -> tuple[Site, ...]:
+    return sites(cast("nn.Module", model.backbone))
+
+
+@contextmanager
+def hooked(model: nn.Module, hooks: Iterable[tuple[nn.Module, Callable[..., Any]]] = ()) -> Iterator[None]:
+    """Put a model in evaluation mode, with hooks, inside a ``with`` block, and leave it as it was.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    hooks : iterable of (nn.Module, callable), default ()
+        Forward hooks ``hook(module, args, output)`` and the modules of `model` that get them.
+
+    Yields
+    ------
+    None
+        Nothing; hooks and modes are restored at the end, after an error too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> stack, seen = Stack(8, "M"), []
+    >>> with hooked(stack, [(stack, lambda module, args, output: seen.append(module.training))]):
+    ...     _ = stack(torch.randn(1, 3, 8))
+    >>> seen, stack.training, len(stack._forward_hooks)
+    ([False], True, 0)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    handles = []
+    try:
+        model.eval()
+        handles += [module.register_forward_hook(hook) for module, hook in hooks]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes:
+            module.training = mode

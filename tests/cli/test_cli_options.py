@@ -15,6 +15,7 @@ OPTIONS = {
     "--drop --categorical --device --jobs --random-state --json --out",
     "fit": "data --target --model --schedule --set --task --drop --categorical --device --random-state --out",
     "predict": "model data --out --proba",
+    "explain": "model data --text --ids --target --method --rows --background --evaluate --random-state --json --out",
     "describe": "what --d-model --seq-len --json",
     "bench": "--case --op --all --list --device --threads --rounds --json",
 }
@@ -22,6 +23,7 @@ DEFAULTS = {
     "compare": {"folds": 3, "seeds": 1, "task": "auto", "device": "auto", "random_state": 0},
     "fit": {"model": "mambattention", "task": "auto", "device": "auto", "random_state": 0},
     "predict": {"out": "-"},
+    "explain": {"method": "lrp", "n_rows": 32, "random_state": 0},
     "describe": {},
     "bench": {"device": "auto", "threads": 1, "rounds": 7},
 }

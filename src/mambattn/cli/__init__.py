@@ -1,4 +1,4 @@
-"""The command line: ``mambattn compare | fit | predict | describe | bench``, one file a command.
+"""The command line: ``mambattn compare | fit | predict | explain | describe | bench``, one file a command.
 
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
@@ -9,6 +9,7 @@ from mambattn.cli._group import CommandGroup
 from mambattn.cli.bench import bench
 from mambattn.cli.compare import compare
 from mambattn.cli.describe import describe
+from mambattn.cli.explain import explain
 from mambattn.cli.fit import fit
 from mambattn.cli.predict import predict
 
@@ -25,5 +26,5 @@ def main() -> None:
     """
 
 
-for _command in (compare, fit, predict, describe, bench):
+for _command in (compare, fit, predict, explain, describe, bench):
     main.add_command(_command)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mambattn.tabular import TableSchema
 
 __all__ = ["predict"]
 
@@ -43,7 +38,7 @@ def predict(model: str, data: str, out: str, proba: bool) -> None:
     from sklearn.base import is_classifier
 
     from mambattn._errors import ConfigError
-    from mambattn.cli._tables import read_table
+    from mambattn.cli._model_table import read_model_table
     from mambattn.models import load
 
     estimator: Any = load(model)
@@ -51,55 +46,9 @@ def predict(model: str, data: str, out: str, proba: bool) -> None:
         raise ConfigError(
             f"--proba needs a classifier, however {model} holds a {type(estimator).__name__}. Leave it out."
         )
-    schema = estimator.preprocessor_.schema
-    frame = _matched(read_table(data), schema, data)
-    _refuse_text(frame, schema, data)
-    if not schema.named:
-        frame = frame.set_axis(range(schema.n_columns), axis=1)
+    frame = read_model_table(data, estimator.preprocessor_.schema)
     result = pd.DataFrame({"prediction": estimator.predict(frame)})
     if proba:
         names = [f"probability_{label}" for label in estimator.classes_]
         result = pd.concat([result, pd.DataFrame(estimator.predict_proba(frame), columns=names)], axis=1)
     result.to_csv(sys.stdout if out == "-" else out, index=False)
-
-
-def _matched(frame: pd.DataFrame, schema: TableSchema, data: str) -> pd.DataFrame:
-    """Return the columns that the model was fitted on: by name, or by position where they had no names."""
-    from mambattn._errors import DataError
-
-    if not schema.named:
-        if frame.shape[1] != schema.n_columns:
-            raise DataError(
-                f"{data} has {frame.shape[1]} columns, however the model was fitted on {schema.n_columns} columns "
-                "without names. Give exactly these, in their order."
-            )
-        return frame.set_axis(schema.names, axis=1)
-    missing = [name for name in schema.names if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{data} lacks column {', '.join(map(repr, missing[:5]))}, which the model was fitted on. Add it, "
-            "with empty cells where it is unknown."
-        )
-    return frame.loc[:, list(schema.names)]
-
-
-def _refuse_text(frame: pd.DataFrame, schema: TableSchema, data: str) -> None:
-    """Refuse text in a column of numbers by its first cell: one such cell makes the whole column of a CSV text."""
-    from mambattn._errors import DataError
-
-    for name in schema.numeric:
-        if frame[name].dtype.kind not in "biuf":
-            for row, cell in enumerate(frame[name].tolist(), start=1):
-                if isinstance(cell, str) and not _is_number(cell):
-                    raise DataError(
-                        f"{data}: column {name!r} held numbers when the model was fitted, however row {row} holds "
-                        f"{cell!r}. Use a number, or leave the cell empty."
-                    )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

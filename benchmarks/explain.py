@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from mambattn.explain import attention_maps, rollout
-from mambattn.explain.mixing import Recurrence
+from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.trace import trace
 from mambattn.stack import Stack
 

@@ -8,8 +8,8 @@ from stacks import make_stack, off, perturbed
 
 from mambattn._errors import ConfigError, ShapeError
 from mambattn.explain import attention_maps, contributions
-from mambattn.explain.mixing import Recurrence
 from mambattn.explain.own import routes_of
+from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.trace import trace
 from mambattn.mixers import MLP, Attention, GlobalLocalAttention, Mamba, Mamba2
 

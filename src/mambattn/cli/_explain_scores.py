@@ -81,7 +81,7 @@ def methods_of(
 
     def flow(kind: str, name: str) -> Method:
         def scored(model: nn.Module) -> Attribution:
-            values = read_from(model, rollout(model, x, kind).total)
+            values = read_from(model, rollout(model, x, kind, baseline=None if kind == "paper" else baseline).total)
             nothing = values.new_full((len(values),), float("nan"))
             return Attribution(name, values, nothing, nothing)
 

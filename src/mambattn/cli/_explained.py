@@ -136,9 +136,9 @@ def layer_maps(model: nn.Module, x: Tensor) -> tuple[LayerMap, ...]:
     import torch
 
     from mambattn.explain.maps import attention_maps
-    from mambattn.explain.mixing import Weights
     from mambattn.explain.results import LayerMap
     from mambattn.explain.trace import trace
+    from mambattn.explain.weights import Weights
 
     means = attention_maps(model, x, what="block")
     attention, n_maps = [], 0

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mambattn.explain.mixing import Weights
 from mambattn.explain.results import Attribution
 from mambattn.explain.route import Route
 from mambattn.explain.sites import hooked, sites
 from mambattn.explain.targets import Target, target_score
 from mambattn.explain.trace import Layer, Trace, run_model, trace
+from mambattn.explain.weights import Weights
 from mambattn.nn._checks import check_one_of
 
 __all__ = ["gradient_times_map"]

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mambattn._errors import ConfigError
-from mambattn.explain.mixing import Mixing, Recurrence
+from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.results import Contributions, LayerMap
-from mambattn.explain.route import Route
+from mambattn.explain.route import Mixing, Route
 from mambattn.explain.trace import Layer, trace
 from mambattn.nn._checks import check_one_of
 

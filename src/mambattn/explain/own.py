@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
-from mambattn.explain.mixing import Recurrence, Weights
-from mambattn.explain.route import Gate, Route
+from mambattn.explain.held import Gate
+from mambattn.explain.recurrence import Recurrence
+from mambattn.explain.route import Route
+from mambattn.explain.weights import Weights
 from mambattn.mixers import MLP, GlobalLocalAttention, Mamba, Mamba2, Mixer
 from mambattn.mixers._self_attention import SelfAttention
 from mambattn.mixers._ssm import decay_rates

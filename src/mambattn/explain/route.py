@@ -9,100 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mambattn.explain.mixing import Mixing
+from mambattn.explain.held import Gate
+from mambattn.explain.recurrence import Recurrence
+from mambattn.explain.weights import Weights
 
-__all__ = ["FrozenNorm", "Gate", "Route"]
+__all__ = ["Mixing", "Route"]
+
+Mixing = Recurrence | Weights
+"""What mixes the tokens inside a layer: a linear operator over positions for each map."""
 
 _BUDGET = 1 << 25
 """Numbers of a temporary tensor, about: 128 MiB in float32."""
-
-
-@dataclass(frozen=True)
-class FrozenNorm:
-    """A norm whose scale is held at one input, which leaves an affine map of a token.
-
-    ``y = scale ⊙ (x − mean(x)) + bias``, the mean taken off only if `centred` (LayerNorm).
-
-    Parameters
-    ----------
-    scale : Tensor of shape (batch, seq_len, d_model)
-        Learned weight over the root of the variance or mean square.
-    bias : Tensor of shape (d_model,) or None
-        Learned bias.
-    centred : bool
-        Whether the mean is taken off.
-    """
-
-    scale: Tensor
-    bias: Tensor | None
-    centred: bool
-
-    def linear(self, x: Tensor) -> Tensor:
-        """Map without the bias.
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, seq_len, d_model)
-            Tokens.
-
-        Returns
-        -------
-        Tensor of shape (batch, seq_len, d_model)
-            Scaled tokens.
-        """
-        return (x - x.mean(-1, keepdim=True) if self.centred else x) * self.scale
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map with the bias.
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, seq_len, d_model)
-            Tokens.
-
-        Returns
-        -------
-        Tensor of shape (batch, seq_len, d_model)
-            What the norm gives at the input that it is held at.
-        """
-        y = self.linear(x)
-        return y if self.bias is None else y + self.bias
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The gate of a state space layer: ``z ⊙ scale`` with ``z = W x + b``, the scale held at one input.
-
-    The scale of ``silu(z) = z σ(z)`` is σ(z); a gated norm behind it brings in its weight over the root mean square.
-
-    Parameters
-    ----------
-    weight : Tensor of shape (d_inner, d_in)
-        The map W.
-    bias : Tensor of shape (d_inner,) or None
-        The bias b.
-    scale : Tensor of shape (batch, seq_len, d_inner)
-        The held scale.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    scale: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Give the gate's values.
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, seq_len, d_in)
-            The mixer's input.
-
-        Returns
-        -------
-        Tensor of shape (batch, seq_len, d_inner)
-            Values.
-        """
-        return F.linear(x, self.weight, self.bias) * self.scale
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class RowExplanation:
     maps : tuple of LayerMap
         The block map of each mixer, mean over channels or heads.
     flow : Flow
-        Rollout by norms through the whole stack.
+        Rollout by norms through the whole stack, of what differs from the mean token of each column.
     """
 
     names: tuple[str, ...]
@@ -175,7 +175,7 @@ def explain_rows(
             replace(one, values=_arranged(one.values, positions))
             for one in attention_maps(given.network, given.tokens, what="block")
         ),
-        flow=_arranged_flow(rollout(given.network, given.tokens), positions),
+        flow=_arranged_flow(rollout(given.network, given.tokens, baseline=given.baseline), positions),
     )
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
+from mambattn.explain.held import FrozenNorm
 from mambattn.explain.own import routes_of
 from mambattn.explain.pointwise import Pointwise
-from mambattn.explain.route import FrozenNorm, Route
+from mambattn.explain.route import Route
 from mambattn.nn import AttentionPooling, RMSNorm
 from mambattn.nn._checks import check_tokens
 from mambattn.schedule import layer_kinds

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import ConfigError, ShapeError
+from mambattn.explain.held import FrozenNorm
 from mambattn.explain.hf.families import FAMILIES, Call, Family
-from mambattn.explain.route import FrozenNorm
 from mambattn.explain.trace import Chain, Layer, Trace
 
 __all__ = ["run_transformers", "trace_transformers"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambattn.explain.mixing import Weights
 from mambattn.explain.route import Route
+from mambattn.explain.weights import Weights
 
 __all__ = ["attention_route"]
 

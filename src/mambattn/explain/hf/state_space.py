@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
-from mambattn.explain.mixing import Recurrence
-from mambattn.explain.route import Gate, Route
+from mambattn.explain.held import Gate
+from mambattn.explain.recurrence import Recurrence
+from mambattn.explain.route import Route
 from mambattn.mixers._ssm import decay_rates
 
 __all__ = ["mamba2_route", "mamba_route"]

@@ -1,7 +1,10 @@
-"""Shared test set-up: one thread (tiny models are far faster so), and the folder of real data where it exists."""
+"""Shared test set-up: one thread (tiny models are far faster so), the folder of real data and a browser, where they exist."""
 
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,3 +28,38 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of data sets; set MAMBATTN_DATA")
     return folder
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=20000",
+)
+
+
+@pytest.fixture
+def open_page(tmp_path) -> Callable[[str], tuple[str, list[str]]]:
+    """Open a page, and return its document after the scripts ran and the lines of its console."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium in PATH")
+
+    def opened(text: str) -> tuple[str, list[str]]:
+        page = tmp_path / "report.html"
+        page.write_text(text, encoding="utf-8")
+        ran = subprocess.run(
+            [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return ran.stdout, [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
+
+    return opened

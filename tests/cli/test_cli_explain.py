@@ -1,6 +1,7 @@
 """What ``mambattn explain`` writes and prints, and what it refuses."""
 
 import json
+import re
 import time
 
 import numpy as np
@@ -143,8 +144,27 @@ def test_bad_input_is_one_clear_message(folder, tmp_path):
         assert result.stdout == ""
 
 
+# Picks the second layer and the third line of its map by clicks, and notes what the page then shows.
+CLICKS = """<script>
+(async () => {
+  const shown = () => JSON.parse(document.documentElement.dataset.shown ?? "{}");
+  const until = async (is) => { while (!is(shown())) await new Promise((done) => setTimeout(done, 10)); };
+  await until((state) => state.layer === 0);
+  document.getElementById("pick-layer").children[1].click();
+  await until((state) => state.layer === 1);
+  const map = document.getElementById("map"), box = map.getBoundingClientRect();
+  const clientX = box.left + +map.dataset.left + 5, clientY = box.top + +map.dataset.top + 2.5 * map.dataset.height;
+  map.dispatchEvent(new MouseEvent("click", { clientX, clientY, bubbles: true }));
+  await until((state) => state.query === 2);
+  const says = document.getElementById("map-says").textContent;
+  document.body.insertAdjacentHTML("beforeend", `<template id="seen">${says}</template>`);
+})();
+</script>"""
+
+
 @pytest.mark.slow
-def test_titanic_is_explained_in_a_minute(data_dir, tmp_path):
+@pytest.mark.browser
+def test_titanic_is_explained_in_a_minute(data_dir, tmp_path, open_page):
     frame = pd.read_csv(data_dir / "titanic.csv")
     model = MambAttentionClassifier(
         MambAttentionConfig(d_model=64, n_layers=4, n_attention_layers=1, n_mamba_per_attention=1, n_heads=8),
@@ -158,3 +178,8 @@ def test_titanic_is_explained_in_a_minute(data_dir, tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     importance = dict(zip(results["rows"]["names"], results["rows"]["importance"], strict=True))
     assert set(sorted(importance, key=importance.get)[-3:]) >= {"Sex", "Pclass"}
+    page = (tmp_path / "out" / "explain.html").read_text(encoding="utf-8")
+    document, console = open_page(page.replace("</body>", f"{CLICKS}</body>"))
+    assert console == []
+    seen = re.findall(r'<template id="seen">(.*?)</template>', document)[-1]
+    assert seen.startswith("Layer 1, global attention, mean: position 2, Age = 22, reads most from ")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambattn._errors import ConfigError, ShapeError
 from mambattn.explain.held import FrozenNorm
 from mambattn.explain.hf.families import FAMILIES, Call, Family
+from mambattn.explain.hf.inputs import backbone_of, check_supported, embedded
 from mambattn.explain.trace import Chain, Layer, Trace
 
 __all__ = ["run_transformers", "trace_transformers"]
@@ -34,7 +34,7 @@ def trace_transformers(model: Any, x: Tensor) -> Trace:
     ----------
     model : PreTrainedModel
         A model of the families mamba, mamba2, falcon_mamba, jamba, bamba, zamba2, falcon_h1, granitemoehybrid and
-        nemotron_h, with a language model's head or without.
+        nemotron_h, with a language model's head or without, in float32 or float64.
     x : Tensor
         Ids (batch, seq_len), or embeddings (batch, seq_len, d_model).
 
@@ -46,20 +46,18 @@ def trace_transformers(model: Any, x: Tensor) -> Trace:
     Raises
     ------
     ConfigError
-        If the family is not supported.
+        If the family, the head, the precision or an activation is not supported, or a mixer computes something else
+        than its weights say.
     ShapeError
         If `x` is neither ids nor embeddings.
+    DataError
+        If there is no such id.
     """
-    kind = model.config.model_type
-    family = FAMILIES.get(kind)
-    if family is None:
-        raise ConfigError(
-            f"`model` must be of a supported family, however its model_type is {kind!r}. Supported are "
-            f"{', '.join(FAMILIES)}."
-        )
-    backbone = _backbone(model)
+    check_supported(model)
+    family = FAMILIES[model.config.model_type]
+    backbone = backbone_of(model)
     with torch.no_grad():
-        tokens = _tokens(model, x)
+        tokens = embedded(model, x)
         with _recorded(backbone, family) as calls:
             run_transformers(model, tokens)
         layers = [
@@ -92,30 +90,14 @@ def run_transformers(model: Any, x: Tensor) -> Tensor:
     """
     # Falcon-H1 multiplies embeddings that it looks up, but not those that it is given.
     if model.config.model_type == "falcon_h1":
-        x = x * _backbone(model).embedding_multiplier
+        x = x * backbone_of(model).embedding_multiplier
     return model(inputs_embeds=x, use_cache=False)[0]
-
-
-def _backbone(model: Any) -> Any:
-    return next((part for name in ("backbone", "model") if (part := getattr(model, name, None)) is not None), model)
-
-
-def _tokens(model: Any, x: Tensor) -> Tensor:
-    if x.ndim == 2 and not x.is_floating_point():
-        return model.get_input_embeddings()(x)
-    width = model.get_input_embeddings().embedding_dim
-    if x.ndim != 3 or x.shape[2] != width:
-        raise ShapeError(
-            f"`x` must be ids (batch, seq_len) of an integer type or embeddings (batch, seq_len, {width}), however its "
-            f"shape is {tuple(x.shape)} and its type {x.dtype}."
-        )
-    return x.detach()
 
 
 def _logit_scale(model: Any) -> float:
     if model.config.model_type == "granitemoehybrid":
         return 1.0 / model.config.logits_scaling
-    return float(getattr(_backbone(model), "lm_head_multiplier", 1.0))
+    return float(getattr(backbone_of(model), "lm_head_multiplier", 1.0))
 
 
 def _final_norm(backbone: Any) -> nn.Module:
@@ -176,10 +158,13 @@ def _of_part(index: int, part: Any, whole: Call, family: Family, calls: dict[nn.
     kind = " + ".join(dict.fromkeys(_kind(call.module) for call in made.values()))
     if family.mlp_norm is None:
         return [Layer(index, kind, x, whole.y, norm, routes)]
-    middle = x + torch.stack([route.output(norm(x)) for route in routes]).sum(0)
-    mlp_norm = _frozen(calls[getattr(part, family.mlp_norm)].pop(0))
-    mlp = family.pointwise(part, mlp_norm(middle))
-    return [Layer(index, kind, x, middle, norm, routes), Layer(index, "MLP", middle, whole.y, mlp_norm, (mlp,))]
+    between = calls[getattr(part, family.mlp_norm)].pop(0)
+    mlp_norm = _frozen(between)
+    mlp = family.pointwise(part, mlp_norm(between.x))
+    return [
+        Layer(index, kind, x, between.x, norm, routes),
+        Layer(index, "MLP", between.x, whole.y, mlp_norm, (mlp,)),
+    ]
 
 
 def _mixes(module: nn.Module) -> bool:

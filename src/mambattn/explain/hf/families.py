@@ -6,14 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from mambattn._errors import ConfigError
 from mambattn.explain.hf.attention import attention_route
 from mambattn.explain.hf.state_space import mamba2_route, mamba_route
 from mambattn.explain.pointwise import Pointwise
 from mambattn.explain.route import Route
 
 __all__ = ["FAMILIES", "Call", "Family"]
+
+
+_TOLERANCE = 1e-2
+"""How far a mixer may be off, relative to its output: far above rounding, far below a part left out."""
 
 
 def _one(layer: Any, part: str) -> float:
@@ -91,11 +97,17 @@ class Family:
         -------
         Route
             The route, at the mixer's own input.
+
+        Raises
+        ------
+        ConfigError
+            If the mixer gave something else: other versions of transformers and other kernels may.
         """
         if hasattr(call.module, "q_proj"):
             route = attention_route(call.module, call.x, call.given)
         else:
             route = self.state_space(call.module, call.x)
+        _check_made_again(call, route)
         if self.is_parallel:
             # What Falcon-H1 puts before its attention's projections.
             before = layer.attention_in_multiplier if part == "self_attn" else 1.0
@@ -120,6 +132,15 @@ class Family:
         """
         names = [name for name in self.mlps if name != "block_sparse_moe" or layer.has_experts]
         return Pointwise(tuple(getattr(layer, name) for name in names), x, self.factor(layer, "mlp"), self.n_factors)
+
+
+def _check_made_again(call: Call, route: Route) -> None:
+    error = (route.output(call.x) - call.y).norm() / call.y.norm().clamp_min(torch.finfo(call.y.dtype).tiny)
+    if error > _TOLERANCE:
+        raise ConfigError(
+            f"`model` must compute what its weights say, however {type(call.module).__name__} is {float(error):.1%} "
+            "off. Use transformers from 5.23 on, and kernels of full precision."
+        )
 
 
 def _scaled(route: Route, factor: float) -> Route:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
@@ -127,7 +127,7 @@ def _convolved(v: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _norm_scale(norm: Any, y: Tensor, z: Tensor) -> Tensor:
     """Give weight over the root mean square of each group, by which a gated norm multiplies; 1 where there is none."""
-    if norm is None:
+    if norm is None or isinstance(norm, nn.Identity):  # Falcon-H1 has the latter, unless mamba_rms_norm is set
         return torch.ones_like(y)
     normed = y if getattr(norm, "norm_before_gate", False) else y * F.silu(z)
     n_groups = norm.n_groups if hasattr(norm, "n_groups") else y.shape[-1] // norm.group_size

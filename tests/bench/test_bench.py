@@ -163,6 +163,7 @@ def test_a_peer_runs_beside_the_others(monkeypatch):
     module.pscan = pscan
     monkeypatch.setitem(sys.modules, "mambapy", ModuleType("mambapy"))
     monkeypatch.setitem(sys.modules, "mambapy.pscan", module)
+    monkeypatch.setitem(sys.modules, "transformers.models.mamba.modeling_mamba", None)
     case = small("selective_scan")
     result = run([case], device=CPU, rounds=1)
     assert "mamba.py pscan" in {row.contender for row in result.rows}
@@ -173,7 +174,7 @@ def test_a_peer_runs_beside_the_others(monkeypatch):
 
 
 def test_a_peer_that_is_not_there_is_named(monkeypatch):
-    for name in ("mambapy", "transformers", "deeptab"):
+    for name in ("mambapy", "transformers.models.mamba.modeling_mamba", "deeptab"):
         monkeypatch.setitem(sys.modules, name, None)
     found, missing = peers.peers(small("selective_scan"), CPU)
     assert found == []

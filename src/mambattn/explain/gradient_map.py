@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,10 +112,10 @@ def _slopes(model: nn.Module, traced: Trace, target: Target) -> _Slopes:
     mixed: list[Tensor] = []
     streams: list[Tensor] = []
 
-    def keep_mixed(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep_mixed(module: nn.Module, args: tuple[Tensor, ...], given: dict[str, Any], output: Tensor) -> None:
         mixed.append(output)
 
-    def keep_streams(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep_streams(module: nn.Module, args: tuple[Tensor, ...], given: dict[str, Any], output: Tensor) -> None:
         if not streams:
             streams.append(args[0])
         streams.append(output)

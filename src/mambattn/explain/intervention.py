@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
-from mambattn.explain.own import routes_of
 from mambattn.explain.route import Route
-from mambattn.explain.sites import hooked, sites
+from mambattn.explain.sites import Tap, hooked, taps
 from mambattn.explain.targets import Target, target_score
 from mambattn.explain.trace import Layer, run_model, trace
 from mambattn.ops._checks import is_integer
@@ -93,9 +92,9 @@ def knockout(model: nn.Module, x: Tensor, edges: Edges, target: Target | None = 
     Parameters
     ----------
     model : nn.Module
-        A `Stack`, or the backbone or network of a tabular model.
+        A `Stack`, the backbone or network of a tabular model, or a supported model of transformers.
     x : Tensor
-        Tokens.
+        Tokens; or ids.
     edges : mapping of int to pairs, or iterable of triples
         For a layer, by its depth index, pairs (source, target); or triples (layer, source, target). Positions are those
         of the layer's map: of a tabular model behind its shuffle, a class token last.
@@ -123,8 +122,9 @@ def knockout(model: nn.Module, x: Tensor, edges: Edges, target: Target | None = 
     """
     traced = trace(model, x)
     cuts = _checked(edges, traced.layers)
-    every = sites(model)
-    hooks = [(every[layer].mixer, _without(pairs)) for layer, pairs in cuts.items()]
+    every = taps(model)
+    _check_tapped(cuts, every)
+    hooks = [(tap.module, _without(tap, pairs)) for layer, pairs in cuts.items() for tap in every[layer]]
     with torch.no_grad():
         with hooked(model):
             before = run_model(model, traced.x)
@@ -163,6 +163,15 @@ def _checked(edges: Edges, layers: tuple[Layer, ...]) -> dict[int, list[tuple[in
     return dict(cuts)
 
 
+def _check_tapped(cuts: Iterable[int], every: Mapping[int, tuple[Tap, ...]]) -> None:
+    for layer in cuts:
+        if layer not in every:
+            raise ConfigError(
+                f"`edges` must be in layers with mixers of their own, however layer {layer} runs a block that several "
+                f"layers share. Use layers {', '.join(map(str, every))}."
+            )
+
+
 def _triples(edges: Edges) -> Iterator[tuple[Any, ...]]:
     if isinstance(edges, Mapping):
         yield from ((layer, *pair) for layer, pairs in edges.items() for pair in pairs)
@@ -170,19 +179,20 @@ def _triples(edges: Edges) -> Iterator[tuple[Any, ...]]:
         yield from map(tuple, edges)
 
 
-def _without(pairs: list[tuple[int, int]]) -> Callable[..., Tensor]:
+def _without(tap: Tap, pairs: list[tuple[int, int]]) -> Callable[..., Any]:
     """Make the hook that takes edges out of a mixer's output."""
     sources: dict[int, list[int]] = defaultdict(list)
     for source, target in pairs:
         sources[target].append(source)
 
-    def cut(mixer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        output = output.clone()
-        for route in routes_of(mixer, args[0]):  # pyright: ignore[reportArgumentType]
-            values = F.linear(args[0], route.value_weight, route.value_bias)
+    def cut(mixer: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Any) -> Any:
+        y = (output[0] if isinstance(output, tuple) else output).clone()
+        x, routes = tap.read(args, given)
+        for route in routes:
+            values = F.linear(x, route.value_weight, route.value_bias)
             for target, those in sources.items():
-                output[:, target] -= _carried(route, values, target, those)
-        return output
+                y[:, target] -= _carried(route, values, target, those)
+        return (y, *output[1:]) if isinstance(output, tuple) else y
 
     return cut
 

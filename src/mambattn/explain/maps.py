@@ -80,7 +80,7 @@ def attention_maps(
         return tuple(_map_of(layer, what, channels) for layer in chosen_layers(trace(model, x).layers, layers))
 
 
-def contributions(model: nn.Module, x: Tensor, layer: int) -> Contributions:
+def contributions(model: nn.Module, x: Tensor, layer: int, kind: str | None = None) -> Contributions:
     """Give what each token contributes to a mixer's output, and what the biases do; for small inputs.
 
     The routing (gates, step sizes, B, C, weights, the scales of norms) is held at the input, which leaves an affine map
@@ -94,6 +94,8 @@ def contributions(model: nn.Module, x: Tensor, layer: int) -> Contributions:
         Likewise.
     layer : int
         Depth index of a layer that mixes tokens.
+    kind : str or None, default None
+        Which, where two of one depth mix tokens one after the other, as in Zamba2: "global attention" or "Mamba-2".
 
     Returns
     -------
@@ -103,7 +105,7 @@ def contributions(model: nn.Module, x: Tensor, layer: int) -> Contributions:
     Raises
     ------
     ConfigError
-        If there is no such layer, or it mixes no tokens.
+        If there is no such layer, it mixes no tokens, or `kind` is needed to choose.
 
     Examples
     --------
@@ -114,7 +116,14 @@ def contributions(model: nn.Module, x: Tensor, layer: int) -> Contributions:
     True
     """
     with torch.no_grad():
-        (chosen,) = chosen_layers(trace(model, x).layers, [layer])
+        found = [one for one in chosen_layers(trace(model, x).layers, [layer]) if kind in (None, one.kind)]
+        if len(found) != 1:
+            kinds = [one.kind for one in chosen_layers(trace(model, x).layers, [layer])]
+            raise ConfigError(
+                f"`kind` must choose one of what mixes tokens in layer {layer}, {' and '.join(kinds)}, however it is "
+                f"{kind!r}. Use kind={kinds[0]!r}."
+            )
+        chosen = found[0]
         entered = chosen.x if chosen.enter is None else chosen.enter.linear(chosen.x)
         constant = None if chosen.enter is None else chosen.enter.bias
         parts = [torch.cat([rows for _, rows in route.contributions(entered)], dim=1) for route in chosen.mixing_routes]

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
+from mambattn.explain.own import routes_of
+from mambattn.explain.route import Route
+from mambattn.explain.trace import is_of_transformers
 from mambattn.stack import Block, Stack
 from mambattn.tabular.backbones import TokenBackbone
 from mambattn.tabular.network import TabularNetwork
 
-__all__ = ["Site", "hooked", "sites"]
+__all__ = ["Site", "Tap", "hooked", "sites", "taps"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,51 @@ class Site:
 
     layer: nn.Module
     mixer: nn.Module
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A mixer that can be taken apart at each of its calls.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The mixer.
+    read : callable
+        Maps the positional and the named arguments of a call to the mixer's input and its routes there.
+    """
+
+    module: nn.Module
+    read: Callable[[tuple[Any, ...], dict[str, Any]], tuple[Tensor, tuple[Route, ...]]]
+
+
+def taps(model: nn.Module) -> dict[int, tuple[Tap, ...]]:
+    """Give the mixers of each layer, to step in while the model runs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model that `sites` takes, or a supported one of transformers.
+
+    Returns
+    -------
+    dict of int to tuple of Tap
+        By depth index; the shared blocks of Zamba2 are left out, since one serves several layers.
+
+    Raises
+    ------
+    ConfigError
+        If the model is of another kind.
+    """
+    if is_of_transformers(model):
+        from mambattn.explain.hf.taps import transformers_taps  # an extra
+
+        return transformers_taps(model)
+    return {index: (Tap(site.mixer, partial(_read, site.mixer)),) for index, site in enumerate(sites(model))}
+
+
+def _read(mixer: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Tensor, tuple[Route, ...]]:
+    return args[0], routes_of(mixer, args[0])
 
 
 @singledispatch
@@ -88,7 +136,8 @@ def hooked(model: nn.Module, hooks: Iterable[tuple[nn.Module, Callable[..., Any]
     model : nn.Module
         The model.
     hooks : iterable of (nn.Module, callable), default ()
-        Forward hooks ``hook(module, args, output)`` and the modules of `model` that get them.
+        Forward hooks ``hook(module, args, given, output)``, given the named arguments, and the modules of `model` that
+        get them.
 
     Yields
     ------
@@ -99,7 +148,7 @@ def hooked(model: nn.Module, hooks: Iterable[tuple[nn.Module, Callable[..., Any]
     --------
     >>> import torch
     >>> stack, seen = Stack(8, "M"), []
-    >>> with hooked(stack, [(stack, lambda module, args, output: seen.append(module.training))]):
+    >>> with hooked(stack, [(stack, lambda module, args, given, output: seen.append(module.training))]):
     ...     _ = stack(torch.randn(1, 3, 8))
     >>> seen, stack.training, len(stack._forward_hooks)
     ([False], True, 0)
@@ -108,7 +157,7 @@ def hooked(model: nn.Module, hooks: Iterable[tuple[nn.Module, Callable[..., Any]
     handles = []
     try:
         model.eval()
-        handles += [module.register_forward_hook(hook) for module, hook in hooks]
+        handles += [module.register_forward_hook(hook, with_kwargs=True) for module, hook in hooks]
         yield
     finally:
         for handle in handles:

@@ -22,7 +22,7 @@ from mambattn.stack import Block, Stack
 from mambattn.tabular.backbones import TokenBackbone
 from mambattn.tabular.network import TabularNetwork
 
-__all__ = ["Chain", "Layer", "Trace", "frozen_norm", "run_model", "trace"]
+__all__ = ["Chain", "Layer", "Trace", "frozen_norm", "is_of_transformers", "run_model", "trace"]
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,7 @@ class Trace:
         Tensor
             The model's output.
         """
+        self.check_whole()
         x = self.enter(x)
         for layer in self.layers:
             x = layer.halved(x)
@@ -208,7 +209,19 @@ def frozen_norm(norm: nn.Module, x: Tensor) -> FrozenNorm:
     )
 
 
-def _is_of_transformers(model: nn.Module) -> bool:
+def is_of_transformers(model: nn.Module) -> bool:
+    """Say whether a model is one of transformers, which is not imported for that.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
     return type(model).__module__.startswith("transformers.")
 
 
@@ -233,7 +246,7 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
     ConfigError
         If the model is of a kind that is not supported.
     """
-    if _is_of_transformers(model):
+    if is_of_transformers(model):
         from mambattn.explain.hf import trace_transformers  # an extra: nothing of it is needed for other models
 
         return trace_transformers(model, x)
@@ -296,7 +309,7 @@ def run_model(model: nn.Module, x: Tensor) -> Tensor:
     Tensor
         The model's output.
     """
-    if _is_of_transformers(model):
+    if is_of_transformers(model):
         from mambattn.explain.hf import run_transformers
 
         return run_transformers(model, x)

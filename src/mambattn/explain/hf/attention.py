@@ -39,7 +39,7 @@ def attention_route(module: Any, x: Tensor, given: dict[str, Any]) -> Route:
     q = heads(q_weight, module.q_proj.bias)
     k = heads(k_weight, module.k_proj.bias) * getattr(module, "key_multiplier", 1.0)
     angles = given.get("position_embeddings")
-    if angles is not None and getattr(module.config, "use_mem_rope", True):
+    if angles is not None:
         q, k = sys.modules[type(module).__module__].apply_rotary_pos_emb(q, k, *angles)
     shared = module.num_key_value_groups
     scores = q @ k.repeat_interleave(shared, dim=1).transpose(-1, -2) * module.scaling

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
 from mambattn.explain.maps import chosen_layers
+from mambattn.explain.masks import check_mask, without_padding
 from mambattn.explain.results import Flow, Reach
 from mambattn.explain.route import Route
 from mambattn.explain.targets import baseline_tokens
@@ -26,6 +27,7 @@ def rollout(
     positions: Sequence[int] | None = None,
     *,
     baseline: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Flow:
     """Follow the tokens of the input through all layers, their residuals and norms included.
 
@@ -60,6 +62,8 @@ def rollout(
     baseline : Tensor or None, default None
         Tokens that say nothing, anything that broadcasts to those of `x`, such as their mean over background rows. Not
         with "paper", whose maps do not look at the tokens.
+    mask : Tensor of bool, (batch, seq_len), or None, default None
+        Which tokens there are, of a batch padded behind them; padded ones then read nothing. None is all.
 
     Returns
     -------
@@ -69,9 +73,9 @@ def rollout(
     Raises
     ------
     ConfigError
-        If the kind is unknown, a position does not exist, or `baseline` would be ignored.
+        If the kind is unknown, a position does not exist, `baseline` would be ignored, or padding is read.
     ShapeError
-        If `x` or `baseline` has another shape.
+        If `x`, `baseline` or `mask` has another shape.
 
     Examples
     --------
@@ -87,18 +91,21 @@ def rollout(
         layers = tuple(chosen_layers(traced.layers, None))
         if baseline is not None:
             layers = _differing(model, traced, layers, baseline, kind)
-        if positions is not None:
-            return _backwards(traced, layers, kind, positions)
         batch, seq_len = traced.layers[0].x.shape[:2]
+        check_mask(mask, batch, seq_len)
+        if positions is not None:
+            return _backwards(traced, layers, kind, positions, mask)
         flow = torch.eye(seq_len, dtype=traced.x.dtype, device=traced.x.device).expand(batch, -1, -1)
         values = []
         for layer in layers:
             flow = _matrix(layer, kind) @ flow
             values.append(flow)
-    return Flow(kind, tuple(layer.layer for layer in layers), tuple(range(seq_len)), torch.stack(values))
+        queries = torch.arange(seq_len, device=traced.x.device)
+        whole = without_padding(torch.stack(values, dim=1), mask, queries).transpose(0, 1)
+    return Flow(kind, tuple(layer.layer for layer in layers), tuple(range(seq_len)), whole)
 
 
-def receptive_field(model: nn.Module, x: Tensor) -> tuple[Reach, ...]:
+def receptive_field(model: nn.Module, x: Tensor, *, mask: Tensor | None = None) -> tuple[Reach, ...]:
     """Give how far each map of each mixer reads: state spaces beside attention.
 
     ``Σ_ij |w[i, j]| |i − j| / Σ_ij |w[i, j]|`` of the scan maps; the rows of α are not normalised, so that those that
@@ -110,6 +117,8 @@ def receptive_field(model: nn.Module, x: Tensor) -> tuple[Reach, ...]:
         As `mambattn.explain.attention_maps` takes it.
     x : Tensor
         Likewise.
+    mask : Tensor of bool, (batch, seq_len), or None, default None
+        Which tokens there are, of a batch padded behind them; padded ones then read nothing. None is all.
 
     Returns
     -------
@@ -118,8 +127,10 @@ def receptive_field(model: nn.Module, x: Tensor) -> tuple[Reach, ...]:
 
     Raises
     ------
+    ConfigError
+        If padding is read.
     ShapeError
-        If `x` has another shape.
+        If `x` or `mask` has another shape.
 
     Examples
     --------
@@ -129,7 +140,9 @@ def receptive_field(model: nn.Module, x: Tensor) -> tuple[Reach, ...]:
     True
     """
     with torch.no_grad():
-        return tuple(_reach(layer) for layer in chosen_layers(trace(model, x).layers, None))
+        traced = trace(model, x).layers
+        check_mask(mask, *traced[0].x.shape[:2])
+        return tuple(_reach(layer, mask) for layer in chosen_layers(traced, None))
 
 
 def _differing(
@@ -146,15 +159,15 @@ def _differing(
     return tuple(replace(layer, x=layer.x - rest.x, y=layer.y - rest.y) for layer, rest in pairs)
 
 
-def _reach(layer: Layer) -> Reach:
+def _reach(layer: Layer, mask: Tensor | None) -> Reach:
     distances, labels = [], []
     for route in layer.mixing_routes:
         position = torch.arange(layer.x.shape[1], device=layer.x.device)
         moment = weight = layer.x.new_zeros(())
         for index in route.row_chunks(0):
-            rows = route.scan_rows(index).abs()
-            moment = moment + torch.einsum("brjm,rj->bm", rows, (index[:, None] - position).abs().to(rows.dtype))
-            weight = weight + rows.sum((1, 2))
+            rows = without_padding(route.scan_rows(index).abs().permute(0, 3, 1, 2), mask, index)
+            moment = moment + torch.einsum("bmrj,rj->bm", rows, (index[:, None] - position).abs().to(rows.dtype))
+            weight = weight + rows.sum((2, 3))
         distances.append(moment / weight.clamp_min(torch.finfo(weight.dtype).tiny))
         unit = "channel" if route.n_maps == len(route.value_weight) else "head"
         labels += [f"{route.label} {unit} {number}".strip() for number in range(route.n_maps)]
@@ -203,7 +216,9 @@ def _measured(vectors: Tensor, y: Tensor, index: Tensor, kind: str) -> Tensor:
     return torch.where(whole > 0, size / whole.clamp_min(torch.finfo(size.dtype).tiny), itself)
 
 
-def _backwards(traced: Trace, layers: tuple[Layer, ...], kind: str, positions: Sequence[int]) -> Flow:
+def _backwards(
+    traced: Trace, layers: tuple[Layer, ...], kind: str, positions: Sequence[int], mask: Tensor | None
+) -> Flow:
     batch, seq_len = traced.layers[0].x.shape[:2]
     for position in positions:
         if not 0 <= position < seq_len:
@@ -221,7 +236,8 @@ def _backwards(traced: Trace, layers: tuple[Layer, ...], kind: str, positions: S
             for rows_at, rows in _rows(layer, kind):
                 before += flow[:, :, rows_at] @ rows
             flow = before
-    return Flow(kind, (layers[-1].layer,), tuple(positions), flow[None])
+    flow = without_padding(flow[:, None], mask, index).transpose(0, 1)
+    return Flow(kind, (layers[-1].layer,), tuple(positions), flow)
 
 
 def _sent_back(route: Route, flow: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mambattn._errors import ConfigError
+from mambattn.explain.masks import check_mask, without_padding
 from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.results import Contributions, LayerMap
 from mambattn.explain.route import Mixing, Route
@@ -25,6 +26,7 @@ def attention_maps(
     what: str = "scan",
     channels: str | Sequence[int] = "mean",
     layers: Sequence[int] | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[LayerMap, ...]:
     """Give the map of every mixer at one input, signed.
 
@@ -51,6 +53,8 @@ def attention_maps(
         and of attention; a block's are channels, and heads of attention.
     layers : sequence of int or None, default None
         Depth indices, from 0; None is every layer that mixes tokens.
+    mask : Tensor of bool, (batch, seq_len), or None, default None
+        Which tokens there are, of a batch padded behind them; padded ones then read nothing. None is all.
 
     Returns
     -------
@@ -61,9 +65,9 @@ def attention_maps(
     Raises
     ------
     ConfigError
-        If a setting is unknown, or a layer or channel does not exist.
+        If a setting is unknown, a layer or channel does not exist, or padding is read.
     ShapeError
-        If `x` has another shape.
+        If `x` or `mask` has another shape.
 
     Examples
     --------
@@ -77,7 +81,9 @@ def attention_maps(
     if isinstance(channels, str):
         check_one_of("channels", channels, ("mean", "all"))
     with torch.no_grad():
-        return tuple(_map_of(layer, what, channels) for layer in chosen_layers(trace(model, x).layers, layers))
+        traced = trace(model, x).layers
+        check_mask(mask, *traced[0].x.shape[:2])
+        return tuple(_map_of(layer, what, channels, mask) for layer in chosen_layers(traced, layers))
 
 
 def contributions(model: nn.Module, x: Tensor, layer: int, kind: str | None = None) -> Contributions:
@@ -163,7 +169,7 @@ def chosen_layers(traced: Sequence[Layer], layers: Sequence[int] | None) -> Iter
     yield from (layer for layer in mixing if layers is None or layer.layer in layers)
 
 
-def _map_of(layer: Layer, what: str, channels: str | Sequence[int]) -> LayerMap:
+def _map_of(layer: Layer, what: str, channels: str | Sequence[int], mask: Tensor | None) -> LayerMap:
     labels: list[str] = []
     values: list[Tensor] = []
     for route in layer.mixing_routes:
@@ -176,7 +182,9 @@ def _map_of(layer: Layer, what: str, channels: str | Sequence[int]) -> LayerMap:
             names, maps = _one_by_one(route, route.mixing, layer, channels, block=block)
         labels += [f"{route.label} {name}".strip() for name in names]
         values.append(maps)
-    return LayerMap(layer.layer, layer.kind, tuple(labels), torch.cat(values, dim=1))
+    maps = torch.cat(values, dim=1)
+    queries = torch.arange(maps.shape[2], device=maps.device)
+    return LayerMap(layer.layer, layer.kind, tuple(labels), without_padding(maps, mask, queries))
 
 
 def _mean_block(route: Route, mixing: Mixing) -> Tensor:

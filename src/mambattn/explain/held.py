@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["FrozenNorm", "Gate"]
+__all__ = ["FrozenNorm", "Gate", "held_rms"]
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,23 @@ class Gate:
             Values.
         """
         return F.linear(x, self.weight, self.bias) * self.scale
+
+
+def held_rms(x: Tensor, weight: Tensor, eps: float) -> FrozenNorm:
+    """Hold an RMSNorm at one input.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., d_model)
+        Its input.
+    weight : Tensor of shape (d_model,)
+        Its weight.
+    eps : float
+        What it adds to the mean square.
+
+    Returns
+    -------
+    FrozenNorm
+        The linear map that it is there.
+    """
+    return FrozenNorm(torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight, None, centred=False)

@@ -122,9 +122,10 @@ def contributions(model: nn.Module, x: Tensor, layer: int, kind: str | None = No
     True
     """
     with torch.no_grad():
-        found = [one for one in chosen_layers(trace(model, x).layers, [layer]) if kind in (None, one.kind)]
+        there = list(chosen_layers(trace(model, x).layers, [layer]))
+        found = [one for one in there if kind in (None, one.kind)]
         if len(found) != 1:
-            kinds = [one.kind for one in chosen_layers(trace(model, x).layers, [layer])]
+            kinds = [one.kind for one in there]
             raise ConfigError(
                 f"`kind` must choose one of what mixes tokens in layer {layer}, {' and '.join(kinds)}, however it is "
                 f"{kind!r}. Use kind={kinds[0]!r}."

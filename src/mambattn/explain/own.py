@@ -58,7 +58,7 @@ def _(mixer: Mamba, x: Tensor) -> tuple[Route, ...]:
     if mixer.flipped is None:
         return (ahead,)
     back = replace(_mamba(mixer.flipped, x.flip(1)), label="backward", is_reversed=True)
-    return tuple(_scaled(route, 0.5) for route in (replace(ahead, label="forward"), back))
+    return tuple(route.scaled(0.5) for route in (replace(ahead, label="forward"), back))
 
 
 def _mamba(mixer: Mamba, x: Tensor) -> Route:
@@ -166,8 +166,3 @@ def _(mixer: MLP, x: Tensor) -> tuple[Route, ...]:
             out_bias=mlp.out_proj.bias,
         ),
     )
-
-
-def _scaled(route: Route, factor: float) -> Route:
-    out_bias = None if route.out_bias is None else route.out_bias * factor
-    return replace(route, out_weight=route.out_weight * factor, out_bias=out_bias)

@@ -10,8 +10,28 @@ from torch import Tensor
 __all__ = ["Attribution", "Contributions", "Flow", "LayerMap", "Reach"]
 
 
+class Plain:
+    """A dataclass of tensors, tuples, text and numbers."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the result as JSON takes it.
+
+        Returns
+        -------
+        dict
+            The fields, tensors and tuples as lists.
+        """
+        return {name: _listed(value) for name, value in vars(self).items()}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
-class LayerMap:
+class LayerMap(Plain):
     """What the tokens of one layer read from each other.
 
     Parameters
@@ -31,24 +51,9 @@ class LayerMap:
     labels: tuple[str, ...]
     values: Tensor
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the result as JSON takes it.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return {
-            "layer": self.layer,
-            "kind": self.kind,
-            "labels": list(self.labels),
-            "values": self.values.tolist(),
-        }
-
 
 @dataclass(frozen=True)
-class Contributions:
+class Contributions(Plain):
     """What each token of a layer contributes to each token of its mixer's output, as vectors.
 
     ``values.sum(2) + bias`` is the output of the mixer, before the residual sum.
@@ -70,24 +75,9 @@ class Contributions:
     values: Tensor
     bias: Tensor
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the result as JSON takes it.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return {
-            "layer": self.layer,
-            "kind": self.kind,
-            "values": self.values.tolist(),
-            "bias": self.bias.tolist(),
-        }
-
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Plain):
     """How much of each token of the input has arrived at each position, layer by layer.
 
     Parameters
@@ -112,24 +102,9 @@ class Flow:
         """The flow through all layers: Tensor of shape (batch, n_positions, source)."""
         return self.values[-1]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the result as JSON takes it.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return {
-            "kind": self.kind,
-            "layers": list(self.layers),
-            "positions": list(self.positions),
-            "values": self.values.tolist(),
-        }
-
 
 @dataclass(frozen=True)
-class Reach:
+class Reach(Plain):
     """How far back or ahead the maps of one layer read.
 
     Parameters
@@ -149,24 +124,9 @@ class Reach:
     labels: tuple[str, ...]
     distance: Tensor
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the result as JSON takes it.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return {
-            "layer": self.layer,
-            "kind": self.kind,
-            "labels": list(self.labels),
-            "distance": self.distance.tolist(),
-        }
-
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Plain):
     """How much each token of the input has to do with one output.
 
     Parameters
@@ -186,18 +146,3 @@ class Attribution:
     values: Tensor
     completeness_error: Tensor
     absorbed: Tensor
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the result as JSON takes it.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return {
-            "method": self.method,
-            "values": self.values.tolist(),
-            "completeness_error": self.completeness_error.tolist(),
-            "absorbed": self.absorbed.tolist(),
-        }

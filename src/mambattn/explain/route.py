@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mambattn.explain.held import Gate
 from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.weights import Weights
+from mambattn.ops import causal_conv1d
 
 __all__ = ["Mixing", "Route"]
 
@@ -86,6 +87,24 @@ class Route:
     def d_value(self) -> int:
         """How many channels a map carries."""
         return self.value_weight.shape[0] // self.n_maps
+
+    def scaled(self, factor: float) -> Route:
+        """Give the route with its output multiplied.
+
+        Parameters
+        ----------
+        factor : float
+            The factor.
+
+        Returns
+        -------
+        Route
+            The same way, its last map scaled.
+        """
+        if factor == 1.0:
+            return self
+        out_bias = None if self.out_bias is None else self.out_bias * factor
+        return replace(self, out_weight=self.out_weight * factor, out_bias=out_bias)
 
     def turn(self, x: Tensor, dim: int = 1) -> Tensor:
         """Put a tensor from the order of the sequence into that of the route, or back.
@@ -281,10 +300,7 @@ class Route:
 
     def _mixed(self, v: Tensor, *, biased: bool) -> Tensor:
         if self.conv_weight is not None:
-            d_inner, d_conv = self.conv_weight.shape
-            padded = F.pad(v.transpose(1, 2), (d_conv - 1, 0))
-            bias = self.conv_bias if biased else None
-            v = F.conv1d(padded, self.conv_weight[:, None], bias, groups=d_inner).transpose(1, 2)
+            v = causal_conv1d(v, self.conv_weight, self.conv_bias if biased else None)
         if self.act is not None:
             v = v * self.act
         if self.mixing is None:

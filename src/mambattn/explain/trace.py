@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
-from mambattn.explain.held import FrozenNorm
+from mambattn.explain.held import FrozenNorm, held_rms
 from mambattn.explain.own import routes_of
 from mambattn.explain.pointwise import Pointwise
 from mambattn.explain.route import Route
@@ -204,9 +204,7 @@ def frozen_norm(norm: nn.Module, x: Tensor) -> FrozenNorm:
         rate = torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + norm.eps)
         return FrozenNorm(rate * norm.weight, norm.bias, centred=True)
     assert isinstance(norm, RMSNorm)
-    return FrozenNorm(
-        torch.rsqrt(x.square().mean(-1, keepdim=True) + (norm.eps or 0.0)) * norm.weight, None, centred=False
-    )
+    return held_rms(x, norm.weight, norm.eps or 0.0)
 
 
 def is_of_transformers(model: nn.Module) -> bool:

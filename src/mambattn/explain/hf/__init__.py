@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambattn.explain.held import FrozenNorm
+from mambattn.explain.held import FrozenNorm, held_rms
 from mambattn.explain.hf.families import FAMILIES, Call, Family
 from mambattn.explain.hf.inputs import backbone_of, check_supported, embedded
+from mambattn.explain.sites import hooked
 from mambattn.explain.trace import Chain, Layer, Trace
 
 __all__ = ["run_transformers", "trace_transformers"]
@@ -108,27 +109,17 @@ def _final_norm(backbone: Any) -> nn.Module:
 def _recorded(backbone: Any, family: Family) -> Iterator[dict[nn.Module, list[Call]]]:
     """Write down the calls of layers, mixers and norms in evaluation mode, until the end of the block."""
     calls: dict[nn.Module, list[Call]] = {}
-    modes = [(module, module.training) for module in backbone.modules()]
 
     def note(module: nn.Module, arguments: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
         x = arguments[0] if arguments else given["hidden_states"]
         y = output[0] if isinstance(output, tuple) else output
         calls.setdefault(module, []).append(Call(module, x.detach(), given, y.detach()))
 
-    hooks = []
-    try:
-        backbone.eval()
-        wanted = {*family.mixers, family.norm, family.mlp_norm}
-        parts = [part for block in backbone.layers for part in _parts(block)]
-        modules = [getattr(part, name, None) for part in parts for name in wanted if name]
-        listened = {*modules, *parts, _final_norm(backbone)} - {None}
-        hooks += [module.register_forward_hook(note, with_kwargs=True) for module in listened]
+    wanted = {*family.mixers, family.norm, family.mlp_norm}
+    parts = [part for block in backbone.layers for part in _parts(block)]
+    modules = [getattr(part, name, None) for part in parts for name in wanted if name]
+    with hooked(backbone, [(module, note) for module in {*modules, *parts, _final_norm(backbone)} - {None}]):
         yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes:
-            module.training = mode
 
 
 def _parts(block: Any) -> list[Any]:
@@ -150,8 +141,7 @@ def _layers(index: int, block: Any, family: Family, calls: dict[nn.Module, list[
 def _of_part(index: int, part: Any, whole: Call, family: Family, calls: dict[nn.Module, list[Call]]) -> list[Layer]:
     normed = calls[getattr(part, family.norm)].pop(0)
     norm, x = _frozen(normed), normed.x
-    there = {name: getattr(part, name, None) for name in family.mixers}
-    made = {name: calls[mixer].pop(0) for name, mixer in there.items() if mixer is not None and _mixes(mixer)}
+    made = {name: calls[mixer].pop(0) for name, mixer in family.mixers_of(part).items()}
     if not made:  # a feed-forward layer of Nemotron-H
         return [Layer(index, "MLP", x, whole.y, norm, (family.pointwise(part, norm(x)),))]
     routes = tuple(family.route(call, part, name) for name, call in made.items())
@@ -167,10 +157,6 @@ def _of_part(index: int, part: Any, whole: Call, family: Family, calls: dict[nn.
     ]
 
 
-def _mixes(module: nn.Module) -> bool:
-    return hasattr(module, "q_proj") or hasattr(module, "A_log")
-
-
 def _kind(module: nn.Module) -> str:
     if hasattr(module, "q_proj"):
         return "global attention"
@@ -179,6 +165,4 @@ def _kind(module: nn.Module) -> str:
 
 def _frozen(call: Call) -> FrozenNorm:
     norm = call.module
-    eps = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", 0.0)
-    rate = torch.rsqrt(call.x.square().mean(-1, keepdim=True) + eps)
-    return FrozenNorm(rate * norm.weight, None, centred=False)
+    return held_rms(call.x, norm.weight, getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", 0.0))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
 from mambattn.explain.hf.attention import attention_route
@@ -81,6 +81,45 @@ class Family:
     factor: Callable[[Any, str], float] = _one
     is_parallel: bool = False
 
+    def mixers_of(self, layer: nn.Module) -> dict[str, nn.Module]:
+        """Give the modules of a decoder layer that mix tokens.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            The decoder layer.
+
+        Returns
+        -------
+        dict of str to nn.Module
+            By attribute; empty where the layer is feed-forward.
+        """
+        there = {name: getattr(layer, name, None) for name in self.mixers}
+        return {
+            name: mixer
+            for name, mixer in there.items()
+            if mixer is not None and (hasattr(mixer, "q_proj") or hasattr(mixer, "A_log"))
+        }
+
+    def read(self, mixer: Any, x: Tensor, given: dict[str, Any]) -> Route:
+        """Give the route of a mixer at its own input and output.
+
+        Parameters
+        ----------
+        mixer : nn.Module
+            The mixer.
+        x : Tensor of shape (batch, seq_len, d_in)
+            Its input.
+        given : dict
+            The other arguments of the call.
+
+        Returns
+        -------
+        Route
+            The route.
+        """
+        return attention_route(mixer, x, given) if hasattr(mixer, "q_proj") else self.state_space(mixer, x)
+
     def route(self, call: Call, layer: Any, part: str) -> Route:
         """Give the route of a mixer, as its decoder layer adds it to the residual stream.
 
@@ -103,17 +142,14 @@ class Family:
         ConfigError
             If the mixer gave something else: other versions of transformers and other kernels may.
         """
-        if hasattr(call.module, "q_proj"):
-            route = attention_route(call.module, call.x, call.given)
-        else:
-            route = self.state_space(call.module, call.x)
+        route = self.read(call.module, call.x, call.given)
         _check_made_again(call, route)
         if self.is_parallel:
             # What Falcon-H1 puts before its attention's projections.
             before = layer.attention_in_multiplier if part == "self_attn" else 1.0
             label = "attention" if part == "self_attn" else "state space"
             route = replace(route, value_weight=route.value_weight * before, label=label)
-        return _scaled(route, self.factor(layer, part))
+        return route.scaled(self.factor(layer, part))
 
     def pointwise(self, layer: Any, x: Tensor) -> Pointwise:
         """Give the feed-forward part of a decoder layer.
@@ -141,13 +177,6 @@ def _check_made_again(call: Call, route: Route) -> None:
             f"`model` must compute what its weights say, however {type(call.module).__name__} is {float(error):.1%} "
             "off. Use transformers from 5.23 on, and kernels of full precision."
         )
-
-
-def _scaled(route: Route, factor: float) -> Route:
-    if factor == 1.0:
-        return route
-    out_bias = None if route.out_bias is None else route.out_bias * factor
-    return replace(route, out_weight=route.out_weight * factor, out_bias=out_bias)
 
 
 def _falcon_factor(layer: Any, part: str) -> float:

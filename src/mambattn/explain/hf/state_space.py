@@ -13,6 +13,7 @@ from mambattn.explain.held import Gate
 from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.route import Route
 from mambattn.mixers._ssm import decay_rates
+from mambattn.ops import causal_conv1d
 
 __all__ = ["mamba2_route", "mamba_route"]
 
@@ -38,7 +39,7 @@ def mamba_route(mixer: Any, x: Tensor) -> Route:
     value_weight, gate_weight = mixer.in_proj.weight.chunk(2)
     value_bias, gate_bias = (None, None) if mixer.in_proj.bias is None else mixer.in_proj.bias.chunk(2)
     conv_weight, conv_bias = mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias
-    c = _convolved(F.linear(x, value_weight, value_bias), conv_weight, conv_bias)
+    c = causal_conv1d(F.linear(x, value_weight, value_bias), conv_weight, conv_bias)
     act = torch.sigmoid(c)
     dt, B, C = mixer.x_proj(c * act).split([mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size], dim=-1)
     if hasattr(mixer, "dt_layernorm"):
@@ -92,7 +93,7 @@ def mamba2_route(mixer: Any, x: Tensor) -> Route:
     d_inner, d_conv_in = mixer.intermediate_size, mixer.conv_dim
     z, mixed, dt = F.linear(x, weight, bias).split([d_inner, d_conv_in, mixer.num_heads], dim=-1)
     conv_weight, conv_bias = mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias
-    c = _convolved(mixed, conv_weight, conv_bias)
+    c = causal_conv1d(mixed, conv_weight, conv_bias)
     width = mixer.n_groups * mixer.ssm_state_size
     values, B, C = F.silu(c).split([d_inner, width, width], dim=-1)
     mixing = Recurrence(
@@ -118,11 +119,6 @@ def mamba2_route(mixer: Any, x: Tensor) -> Route:
         out_weight=mixer.out_proj.weight,
         out_bias=mixer.out_proj.bias,
     )
-
-
-def _convolved(v: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    padded = F.pad(v.transpose(1, 2), (weight.shape[1] - 1, 0))
-    return F.conv1d(padded, weight[:, None], bias, groups=len(weight)).transpose(1, 2)
 
 
 def _norm_scale(norm: Any, y: Tensor, z: Tensor) -> Tensor:

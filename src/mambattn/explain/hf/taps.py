@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mambattn.explain.hf.attention import attention_route
 from mambattn.explain.hf.families import FAMILIES, Family
 from mambattn.explain.hf.inputs import backbone_of, check_supported
 from mambattn.explain.route import Route
@@ -39,12 +38,11 @@ def transformers_taps(model: Any) -> dict[int, tuple[Tap, ...]]:
     found = {}
     for index, block in enumerate(backbone_of(model).layers):
         if not hasattr(block, "shared_transformer"):
-            parts = [getattr(block, name, None) for name in family.mixers]
-            mixers = [part for part in parts if hasattr(part, "q_proj") or hasattr(part, "A_log")]
-            found[index] = tuple(Tap(mixer, partial(_read, family, mixer)) for mixer in mixers if mixer is not None)
+            mixers = family.mixers_of(block).values()
+            found[index] = tuple(Tap(mixer, partial(_read, family, mixer)) for mixer in mixers)
     return found
 
 
 def _read(family: Family, mixer: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Tensor, tuple[Route, ...]]:
     x = args[0] if args else given["hidden_states"]
-    return x, (attention_route(mixer, x, given) if hasattr(mixer, "q_proj") else family.state_space(mixer, x),)
+    return x, (family.read(mixer, x, given),)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mambattn._errors import BackendUnavailableError, ConfigError
 from mambattn.ops._checks import compute_dtype
+from mambattn.ops._vmap import is_under_vmap, run_members
 
 __all__ = [
     "BACKENDS",
@@ -273,6 +274,8 @@ def run(op: str, backend: str, tensors: Sequence[Tensor | None], *options: Any) 
     BackendUnavailableError
         If the backend named is missing or cannot serve the tensors.
     """
+    if is_under_vmap((*tensors, *options)):
+        return run_members(run, op, backend, tensors, options)
     request = Request(tuple(tensors), options)
     entry = _registry[op][_choose(op, backend, request)]
     if not entry.takes_any_type:

@@ -2,6 +2,7 @@
 
 from mambattn.ops._dispatch import register
 from mambattn.ops._native.serves import missing
+from mambattn.ops._vmap import lay_side_by_side
 from mambattn.ops.attend.api import AttentionState, attention, attention_init_state, attention_step
 from mambattn.ops.attend.native import attention_native, refuses, suits
 from mambattn.ops.attend.reference import attention_mask, attention_reference, attention_weights
@@ -34,3 +35,6 @@ register(
     suits=suits,
     takes_any_type=True,
 )
+
+# q, k, v: there are no weights, so members are rows of the batch.
+lay_side_by_side("attention", (0, 0, 0), outputs=(0,))

@@ -3,6 +3,7 @@
 from mambattn.ops._dispatch import forward_only, register
 from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
+from mambattn.ops._vmap import lay_side_by_side
 from mambattn.ops.conv.api import causal_conv1d, causal_conv1d_step
 from mambattn.ops.conv.native import causal_conv1d_native
 from mambattn.ops.conv.native_step import causal_conv1d_step_native
@@ -54,3 +55,7 @@ register(
     refuses=forward_only(triton.refuses),
     takes_any_type=True,
 )
+
+# x, weight, bias, state: members are channels.
+lay_side_by_side("causal_conv1d", (2, 0, 0, 2), outputs=(2, 2))
+lay_side_by_side("causal_conv1d_step", (1, 0, 0, 2), outputs=(1, 2))

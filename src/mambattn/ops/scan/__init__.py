@@ -3,6 +3,7 @@
 from mambattn.ops._dispatch import forward_only, register
 from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
+from mambattn.ops._vmap import lay_side_by_side
 from mambattn.ops.scan.api import selective_scan, selective_scan_step
 from mambattn.ops.scan.native import selective_scan_native
 from mambattn.ops.scan.native_step import selective_scan_step_native
@@ -57,3 +58,7 @@ register(
     refuses=forward_only(triton.refuses),
     takes_any_type=True,
 )
+
+# u, dt, A, B, C, D, z, dt_bias, state: members are groups of channels, each with its own B and C.
+lay_side_by_side("selective_scan", (2, 2, 0, 2, 2, 0, 2, 0, 1), outputs=(2, 1))
+lay_side_by_side("selective_scan_step", (1, 1, 0, 1, 1, 0, 1, 0, 1), outputs=(1, 1))

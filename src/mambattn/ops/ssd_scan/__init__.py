@@ -3,6 +3,7 @@
 from mambattn.ops._dispatch import forward_only, register
 from mambattn.ops._native.serves import missing, refuses
 from mambattn.ops._triton import serves as triton
+from mambattn.ops._vmap import lay_side_by_side
 from mambattn.ops.ssd_scan.api import ssd, ssd_step
 from mambattn.ops.ssd_scan.native import ssd_native
 from mambattn.ops.ssd_scan.native_step import ssd_step_native
@@ -55,3 +56,7 @@ register(
     refuses=forward_only(triton.refuses),
     takes_any_type=True,
 )
+
+# x, dt, A, B, C, D, z, dt_bias, state: members are groups of heads, each with its own B and C.
+lay_side_by_side("ssd", (2, 2, 0, 2, 2, 0, 2, 0, 1), outputs=(2, 1))
+lay_side_by_side("ssd_step", (1, 1, 0, 1, 1, 0, 1, 0, 1), outputs=(1, 1))

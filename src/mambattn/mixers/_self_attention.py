@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from mambattn.mixers.base import AttentionView, Mixer
 from mambattn.nn import Linear, rotate
 from mambattn.nn._checks import check_counts, check_dropout, check_one_of
 from mambattn.ops import AttentionState, attention, attention_init_state, attention_step
+from mambattn.ops._checks import is_integer
 from mambattn.ops.attend.reference import attention_weights
 
 __all__ = ["SelfAttention", "n_pairs"]
@@ -28,6 +30,7 @@ class SelfAttention(Mixer):
         "causal",
         "window",
         "n_global",
+        "log_length",
         "dropout",
     )
 
@@ -44,6 +47,8 @@ class SelfAttention(Mixer):
         dropout: float,
         bias: bool,
         backend: str,
+        log_length: int | None = None,
+        log_floor: bool = True,
     ) -> None:
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
         check_counts(d_model=d_model, n_heads=n_heads, n_kv_heads=n_kv_heads)
@@ -53,6 +58,16 @@ class SelfAttention(Mixer):
         check_dropout(dropout)
         if window is not None:
             check_counts(window=window)
+        if log_length is not None and not is_integer(log_length, at_least=2):
+            raise ConfigError(
+                f"`log_length` must be None or an integer of at least 2, however log_length={log_length!r}. Use the "
+                "length of the sequences in training."
+            )
+        if log_length is not None and not causal:
+            raise ConfigError(
+                "`log_length` needs causal attention, where token i sees i tokens, "
+                f"however log_length={log_length}, causal=False. Set causal=True, or leave it out."
+            )
         if positions == "rotary" and (d_model // n_heads) % 2:
             raise ConfigError(
                 "Rotary positions need an even d_head = d_model / n_heads, "
@@ -65,6 +80,8 @@ class SelfAttention(Mixer):
         self.positions = positions
         self.window = window
         self.n_global = n_global
+        self.log_length = log_length
+        self.log_floor = log_floor
         self.dropout = dropout
         self.backend = backend
         self.in_proj = Linear(d_model, (n_heads + 2 * n_kv_heads) * self.d_head, bias=bias)
@@ -101,7 +118,16 @@ class SelfAttention(Mixer):
         q, k, v = heads.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=2)
         if self.positions == "rotary":
             q, k = rotate(q, offset), rotate(k, offset)
+        if self.log_length is not None:
+            q = q * self._log_scale(offset, x)
         return q, k, v
+
+    def _log_scale(self, offset: int, x: Tensor) -> Tensor:
+        """Factors (seq_len, 1, 1) of the logits of each token."""
+        assert self.log_length is not None
+        n_seen = torch.arange(1 + offset, 1 + offset + x.shape[1], device=x.device, dtype=torch.float64)
+        scale = n_seen.log() / math.log(self.log_length)
+        return (scale.clamp(min=1) if self.log_floor else scale).to(x.dtype)[:, None, None]
 
     def _init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> AttentionState:
         return attention_init_state(

@@ -29,6 +29,12 @@ class Attention(SelfAttention):
         Whether a token sees only itself and those before.
     window : int or None, default None
         Tokens in sight to each side, the current one included; None is all.
+    log_length : int or None, default None
+        Length n from which on the logits grow: those of the i-th token are multiplied by ``max(1, log i / log n)``
+        (log-length scaled attention, arXiv 2202.12172), so that attention stays as sharp over more tokens. n is the
+        length in training; causal attention only.
+    log_floor : bool, default True
+        Whether the factor is 1 up to `log_length`; False is ``log i / log n`` everywhere, in training too.
     dropout : float, default 0.0
         Share of the attention weights dropped in training.
     bias : bool, default True
@@ -60,6 +66,8 @@ class Attention(SelfAttention):
         positions: str | None = None,
         causal: bool = False,
         window: int | None = None,
+        log_length: int | None = None,
+        log_floor: bool = True,
         dropout: float = 0.0,
         bias: bool = True,
         backend: str = "auto",
@@ -71,6 +79,8 @@ class Attention(SelfAttention):
             positions=positions,
             causal=causal,
             window=window,
+            log_length=log_length,
+            log_floor=log_floor,
             n_global=0,
             dropout=dropout,
             bias=bias,

@@ -29,6 +29,20 @@ def done(*arguments):
     return result
 
 
+def check_page_has(results, page):
+    """Find the numbers of the table's sections, to the last digit, in the page."""
+    assert re.findall(r'<a href="#([a-z]+)">', page) == [
+        "maps", "flow", "attribution", "importance", "pairs", "order", "reach", "reading", "facts"
+    ]  # fmt: skip
+    rows, joint, order = (results[name] for name in ("rows", "joint", "order"))
+    for values in (rows["importance"], *rows["interaction"], *joint["strength"], *order["importance"][:1]):
+        assert all(f'data-value="{value!r}"' in page for value in values)
+    for low, high in rows["interval"]:
+        assert f'data-value="{low!r}">{low:.3g} to {high:.3g}<' in page
+    assert f"moves by {100 * order['share']:.3g} % of the spread of outputs over rows" in page
+    assert f"in the units of the output ({results['facts']['explained']})" in page
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A table in which only age says who is ill, and models of it."""
@@ -67,8 +81,8 @@ def test_the_column_that_decides_is_found_and_everything_is_written(folder, tmp_
         "results.json",
     }
     assert all((out / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in PICTURES)
-    assert "ward" in (out / "explain.html").read_text()
     results = json.loads((out / "results.json").read_text())
+    check_page_has(results, (out / "explain.html").read_text(encoding="utf-8"))
     frame = pd.read_csv(folder / "table.csv")[["ward", "dose", "age"]]
     picked = np.linspace(0, 299, 20).round().astype(int)
     want = explain_rows(load(folder / "ill.safetensors"), frame.iloc[picked], target="yes", background=frame)
@@ -98,7 +112,7 @@ def test_the_page_has_the_heads_of_attention_in_the_order_of_the_columns(folder)
     for one, mean in zip(found.maps, found.rows.maps, strict=True):
         assert torch.equal(one.values[:, :1], mean.values)
     torch.testing.assert_close(attention.values[:, 1:].mean(1), attention.values[:, 0])
-    assert found.labels[3].startswith("row 300: ")
+    assert found.labels[3].startswith("row 300: predicts ")
 
 
 def test_one_row_is_compared_with_the_table(folder):
@@ -179,6 +193,7 @@ def test_titanic_is_explained_in_a_minute(data_dir, tmp_path, open_page):
     importance = dict(zip(results["rows"]["names"], results["rows"]["importance"], strict=True))
     assert set(sorted(importance, key=importance.get)[-3:]) >= {"Sex", "Pclass"}
     page = (tmp_path / "out" / "explain.html").read_text(encoding="utf-8")
+    check_page_has(results, page)
     document, console = open_page(page.replace("</body>", f"{CLICKS}</body>"))
     assert console == []
     seen = re.findall(r'<template id="seen">(.*?)</template>', document)[-1]

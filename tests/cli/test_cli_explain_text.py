@@ -7,6 +7,8 @@ import torch
 from click.testing import CliRunner
 
 from mambattn.cli import main
+from mambattn.cli._explained import layer_maps
+from mambattn.explain.trace import trace
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -40,6 +42,17 @@ def folder(tmp_path_factory):
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(here / "whole")
     return here
+
+
+def zamba2():
+    """Make a model with a block of attention beside its second layer."""
+    torch.manual_seed(0)
+    config = transformers.Zamba2Config(
+        vocab_size=8, hidden_size=16, num_hidden_layers=2, layers_block_type=["mamba", "hybrid"], hybrid_layer_ids=[1],
+        mamba_d_state=4, n_mamba_heads=2, mamba_headdim=16, mamba_ngroups=1, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=16, num_mem_blocks=1, use_mem_eff_path=False, use_cache=False,
+    )  # fmt: skip
+    return transformers.Zamba2ForCausalLM(config).eval()
 
 
 def logits(folder, ids):
@@ -77,25 +90,22 @@ def test_methods_are_tested_on_the_text(folder):
     scores = {score["method"]: score for score in json.loads(result.stdout)["scores"]}
     assert scores["lrp"]["completeness_error"] <= 1e-3
     assert scores["rollout by norms"]["completeness_error"] is None
-    assert "gradient × map" not in scores
-    assert "Note: gradient × map is left out" in result.stderr
+    assert "gradient × map" in scores
 
 
-def test_a_model_whose_layers_do_not_make_it_up_has_maps_and_occlusion(tmp_path):
-    torch.manual_seed(0)
-    config = transformers.Zamba2Config(
-        vocab_size=8, hidden_size=16, num_hidden_layers=2, layers_block_type=["mamba", "hybrid"], hybrid_layer_ids=[1],
-        mamba_d_state=4, n_mamba_heads=2, mamba_headdim=16, mamba_ngroups=1, num_attention_heads=2, num_key_value_heads=2,
-        intermediate_size=16, num_mem_blocks=1, use_mem_eff_path=False, use_cache=False,
-    )  # fmt: skip
-    transformers.Zamba2ForCausalLM(config).save_pretrained(tmp_path / "zamba2")
-    options = (tmp_path / "zamba2", "--ids", "1,2,3", "--out", tmp_path / "out")
-    refused = run(*options)
-    assert refused.exit_code == 2
-    assert "no explanation through all layers" in refused.stderr
-    done(*options, "--method", "occlusion")
-    assert (tmp_path / "out" / "explain.html").exists()
-    assert not (tmp_path / "out" / "rollout.png").exists()
+def test_a_block_beside_the_layers_is_part_of_maps_and_flow(tmp_path):
+    zamba2().save_pretrained(tmp_path / "zamba2")
+    result = done(tmp_path / "zamba2", "--ids", "1,2,3", "--out", tmp_path / "out", "--json")
+    assert float(json.loads(result.stdout)["facts"]["completeness error"]) <= 1e-4
+    assert (tmp_path / "out" / "rollout.png").exists()
+
+
+def test_heads_are_those_of_the_attention_among_what_mixes_in_one_layer():
+    found = layer_maps(trace(zamba2(), torch.tensor([[1, 2, 3]])))
+    assert [(one.layer, one.labels) for one in found] == [
+        (0, ("mean",)), (1, ("mean", "head 0", "head 1")), (1, ("mean",))
+    ]  # fmt: skip
+    torch.testing.assert_close(found[1].values[:, 1:].mean(1), found[1].values[:, 0])
 
 
 def test_bad_input_is_one_clear_message(folder, tmp_path):

@@ -7,6 +7,7 @@ from stacks import off
 
 from mambattn._errors import ConfigError, ShapeError
 from mambattn.explain import attention_maps, contributions, receptive_field, rollout
+from mambattn.explain.maps import chosen_layers
 from mambattn.explain.relevance import lrp
 from mambattn.explain.trace import run_model, trace
 
@@ -24,9 +25,8 @@ def test_every_mixer_is_made_again_from_its_weights(family):
     logits, heard = run_and_listen(model, tokens)
     assert 0.2 < logits.std() < 5
     found = [
-        route.output(layer.entered(layer.x))
-        for layer in trace(model, tokens).layers
-        if layer.mixes
+        route.output(layer.entered(layer.read))
+        for layer in chosen_layers(trace(model, tokens).layers, None)
         for route in layer.routes
     ]
     assert len(found) == len(heard)
@@ -38,13 +38,13 @@ def test_every_mixer_is_made_again_from_its_weights(family):
 @torch.no_grad()
 def test_contributions_add_up_and_nothing_comes_from_later_tokens(family):
     model, tokens = make(family), ids()
-    layers = [layer for layer in trace(model, tokens).layers if layer.mixes]
+    layers = list(chosen_layers(trace(model, tokens).layers, None))
     kinds = {layer.kind for layer in layers}
     assert any("Mamba" in kind for kind in kinds)
     assert any("attention" in kind for kind in kinds) == (family in HYBRIDS)
     for layer in layers:
         for route in layer.routes:
-            entered = layer.entered(layer.x)
+            entered = layer.entered(layer.read)
             parts = torch.cat([rows for _, rows in route.contributions(entered)], dim=1)
             assert off(parts.sum(2) + route.offset(entered), route.output(entered)) <= LIMIT
             assert not parts.norm(dim=-1).triu(1).any()
@@ -61,22 +61,13 @@ def test_the_whole_model_is_made_again(family):
     want = model(tokens, use_cache=False).logits
     traced = trace(model, tokens)
     assert off(run_model(model, traced.x), want) <= LIMIT
-    if family == "zamba2":
-        with pytest.raises(ConfigError, match="shared block"):
-            traced.output(traced.x)
-        with pytest.raises(ConfigError, match=r"`kind` must choose one .* in layer 2, global attention and Mamba-2"):
-            contributions(model, tokens, layer=2)
-        parts = contributions(model, tokens, layer=2, kind="global attention")
-        assert parts.values.shape == (2, 9, 9, 32)
-        with pytest.raises(ConfigError, match="a shared block of Zamba2 reads the embeddings"):
-            rollout(model, tokens)
-        with pytest.raises(ConfigError, match="shared block"):
-            lrp(model, tokens, target=(8, 3))
-        return
     assert off(traced.output(traced.x), want) <= LIMIT
     relevance = lrp(model, tokens, target=(8, 3))
     assert (relevance.completeness_error <= 1e-4).all()
-    torch.testing.assert_close(rollout(model, tokens).total.sum(-1), torch.ones(2, 9))
+    flow = rollout(model, tokens).values
+    assert (flow >= 0).all()
+    assert not flow.triu(1).any()
+    torch.testing.assert_close(flow.sum(-1), torch.ones(flow.shape[:3]))
 
 
 def test_a_model_without_a_head_and_embeddings_serve_as_well():

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from stacks import off, perturbed
+from stacks import off
 
-from mambattn._errors import ConfigError
 from mambattn.explain import knockout
 
 transformers = pytest.importorskip("transformers")
@@ -66,23 +65,3 @@ def test_a_cut_edge_of_a_scan_changes_what_later_tokens_read(jamba):
     # Token 5 is changed in layer 0, and what reads it in the attention above.
     changed = cut.change.abs().sum((0, 2)) > 1e-7
     assert changed.tolist() == [False] * 5 + [True] * 4
-
-
-def test_what_several_layers_share_is_refused():
-    transformers.logging.set_verbosity_error()
-    config = transformers.Zamba2Config(
-        **SHARED,
-        num_hidden_layers=3,
-        layers_block_type=["mamba", "mamba", "hybrid"],
-        mamba_d_state=6,
-        n_mamba_heads=8,
-        mamba_headdim=8,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        intermediate_size=40,
-        num_mem_blocks=1,
-    )
-    model = perturbed(transformers.Zamba2ForCausalLM(config), size=0.15)
-    with pytest.raises(ConfigError, match="layer 2 runs a block that several layers share"):
-        knockout(model, torch.arange(3, 9)[None], {2: [(0, 4)]})
-    assert knockout(model, torch.arange(3, 9)[None], {1: [(3, 4)]}).change[:, 4].abs().max() > 0

@@ -113,11 +113,8 @@ def score_methods(
 ) -> tuple[MethodScore, ...]:
     """Perturb by the scores of each method, add them up, and compare them with those on shuffled weights.
 
-    What perturbation changes is measured as the probability of `index`, or as the target itself where that is None. A
-    method that the model is not made for is left out, with a note.
+    What perturbation changes is measured as the probability of `index`, or as the target itself where that is None.
     """
-    from mambattn._errors import ConfigError
-    from mambattn.cli._group import note
     from mambattn.explain.evaluation import completeness
     from mambattn.explain.perturbation import perturbation_curve
     from mambattn.explain.randomisation import randomisation_test
@@ -126,11 +123,7 @@ def score_methods(
     scores = []
     for name, method in methods.items():
         say(f"testing {name}")
-        try:
-            found = method(model)
-        except ConfigError as error:
-            note(f"{name} is left out: {error}")
-            continue
+        found = method(model)
         positive, negative = (
             perturbation_curve(model, x, found.values, measured, baseline, order, measure=measure, seed=seed)
             for order in ("positive", "negative")

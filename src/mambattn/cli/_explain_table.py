@@ -61,6 +61,7 @@ def explain_table(
     from mambattn.explain.joint import joint_effects
     from mambattn.explain.order import order_effects
     from mambattn.explain.tables import explain_rows
+    from mambattn.explain.trace import trace
     from mambattn.models import load
 
     say("reading the model and the table")
@@ -99,12 +100,14 @@ def explain_table(
         names=rows.tokens,
         maps=tuple(
             replace(one, values=one.values[..., places, :][..., places])
-            for one in layer_maps(given.network, given.tokens)
+            for one in layer_maps(trace(given.network, given.tokens))
         ),
         flow=rows.flow,
         attribution=found,
         reaches=receptive_field(given.network, given.tokens),
-        labels=tuple(f"row {at + 1}: {said}" for at, said in zip(picked, rows.predictions, strict=True)),
+        labels=tuple(
+            f"row {at + 1}: predicts {_said(said)}" for at, said in zip(picked, rows.predictions, strict=True)
+        ),
         facts=facts,
         scores=scores,
         rows=rows,
@@ -122,11 +125,15 @@ def _loaded(load: Callable[[str], Any], model: str) -> Any:
     return load(model)
 
 
+def _said(prediction: Any) -> str:
+    return f"{prediction:.4g}" if isinstance(prediction, float) else str(prediction)
+
+
 def _explained(estimator: Any, target: str | None) -> str:
     if not hasattr(estimator, "classes_"):
         return "the prediction, in units of the target from its mean"
     margin = "log-odds" if len(estimator.classes_) == 2 else "margin over the other classes"
-    return f"{margin} of {'the predicted class' if target is None else f'class {target}'}"
+    return f"the {margin} of {'the predicted class' if target is None else f'class {target}'}"
 
 
 def _pair(joint: JointEffects) -> str:

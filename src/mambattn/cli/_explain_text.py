@@ -52,6 +52,7 @@ def explain_text(
     chosen = int(logits.argmax()) if target is None else _target_of(target, tokenizer if text else None, n_tokens)
     output = (len(known) - 1, chosen)
     say("explaining the next token")
+    traced = trace(network, x)
     score = {"lrp": lrp, "integrated_gradients": integrated_gradients, "occlusion": occlusion}[method]
     found = score(network, x, output)
     scores: tuple[MethodScore, ...] = ()
@@ -71,8 +72,8 @@ def explain_text(
     return Explained(
         title=f"What {type(network).__name__} looks at",
         names=tuple(_name(token, tokenizer) for token in known),
-        maps=layer_maps(network, x),
-        flow=None if trace(network, x).why_not_whole else rollout(network, x),
+        maps=layer_maps(traced),
+        flow=rollout(network, x),
         attribution=found,
         reaches=receptive_field(network, x),
         labels=("the text",),

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
-    from torch import Tensor, nn
 
     from mambattn.cli._explain_scores import MethodScore
     from mambattn.explain.joint import JointEffects
+    from mambattn.explain.layer import Layer
     from mambattn.explain.order import OrderEffects
     from mambattn.explain.results import Attribution, Flow, LayerMap, Reach
     from mambattn.explain.tables import RowExplanation
+    from mambattn.explain.trace import Trace
 
 __all__ = ["Explained", "layer_maps"]
 
@@ -35,7 +36,7 @@ class Explained:
     title: str
     names: tuple[str, ...]
     maps: tuple[LayerMap, ...]
-    flow: Flow | None
+    flow: Flow
     attribution: Attribution
     reaches: tuple[Reach, ...]
     labels: tuple[str, ...]
@@ -91,14 +92,13 @@ class Explained:
         drawn = {
             "layers": plots.layer_grid(self.maps, names=self.names),
             "receptive_field": plots.receptive_field(self.reaches),
+            "rollout": plots.rollout_layers(self.flow, names=self.names),
         }
-        if self.flow is not None:
-            drawn["rollout"] = plots.rollout_layers(self.flow, names=self.names)
         if self.scores:
             curves = {score.method: (score.positive, score.negative) for score in self.scores}
             drawn["perturbation"] = plots.perturbation(curves)
         if self.joint is not None:
-            drawn["joint_effects"] = plots.interaction(self.joint.strength, self.joint.names)
+            drawn["joint_effects"] = plots.interaction(self.joint.strength, self.joint.names, pairs=True)
         if self.rows is None:
             return drawn | {"tokens": plots.token_text(self.attribution, self.names)}
         low, high = self.rows.interval.T
@@ -124,6 +124,10 @@ class Explained:
             self.labels,
             self.facts,
             values=None if self.rows is None else self.rows.values,
+            output=self.facts["explained"],
+            explained=self.rows,
+            joint=self.joint,
+            order=self.order,
         )
         (out / "explain.html").write_text(page, encoding="utf-8")
         (out / "results.json").write_text(self.to_json() + "\n", encoding="utf-8")
@@ -131,36 +135,33 @@ class Explained:
             figure.savefig(out / f"{name}.png", dpi=150, facecolor="white")
 
 
-def layer_maps(model: nn.Module, x: Tensor) -> tuple[LayerMap, ...]:
+def layer_maps(traced: Trace) -> tuple[LayerMap, ...]:
     """Give the mean block map of each layer and, unless they are too many for a page, each head's of attention."""
     import torch
 
-    from mambattn.explain.maps import attention_maps
-    from mambattn.explain.results import LayerMap
-    from mambattn.explain.trace import trace
+    from mambattn.explain.maps import chosen_layers, traced_maps
     from mambattn.explain.weights import Weights
 
-    means = attention_maps(model, x, what="block")
-    attention, n_maps = [], 0
-    for layer in trace(model, x).layers:
+    def heads_of(layer: Layer) -> int:
+        """Count the heads of a layer that is attention and nothing else."""
         weights = [route.mixing for route in layer.routes if isinstance(route.mixing, Weights)]
-        if weights and len(weights) == len(layer.routes):
-            attention.append(layer.layer)
-            n_maps += sum(one.n_maps for one in weights)
-    if not attention or n_maps * means[0].values.numel() > _MOST:
+        return sum(one.n_maps for one in weights) if len(weights) == len(layer.routes) else 0
+
+    means = traced_maps(traced, what="block")
+    layers = tuple(chosen_layers(traced.layers, None))
+    attention = tuple(layer for layer in layers if heads_of(layer))
+    if not attention or sum(map(heads_of, attention)) * means[0].values.numel() > _MOST:
         return means
-    heads = {one.layer: one for one in attention_maps(model, x, channels="all", layers=attention)}
-    return tuple(
-        LayerMap(
-            one.layer,
-            one.kind,
-            one.labels + heads[one.layer].labels,
-            torch.cat([one.values, heads[one.layer].values], dim=1),
-        )
-        if one.layer in heads
-        else one
-        for one in means
-    )
+    # A layer and a block beside it have one depth, so that heads are not to be found by the number of their layer.
+    heads = iter(traced_maps(replace(traced, layers=attention), channels="all"))
+    shown = []
+    for mean, layer in zip(means, layers, strict=True):
+        if heads_of(layer):
+            one = next(heads)
+            values = torch.cat([mean.values, one.values], dim=1)
+            mean = replace(mean, labels=mean.labels + one.labels, values=values)
+        shown.append(mean)
+    return tuple(shown)
 
 
 def _finite(value: Any) -> Any:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
+from mambattn.explain.layer import Aside, Layer
 from mambattn.explain.maps import chosen_layers
 from mambattn.explain.masks import check_mask, without_padding
 from mambattn.explain.results import Flow, Reach
-from mambattn.explain.route import Route
+from mambattn.explain.steps import steps_of
 from mambattn.explain.targets import baseline_tokens
-from mambattn.explain.trace import Layer, Trace, trace
+from mambattn.explain.trace import Trace, trace
 from mambattn.nn._checks import check_one_of
 
 __all__ = ["receptive_field", "rollout"]
@@ -44,6 +45,11 @@ def rollout(
     With a `baseline` the flow is of what differs from it: the model runs on the baseline too, and of each layer's
     tokens and output the difference counts, the routing held at `x`. Position embeddings and what else all inputs share
     then carry nothing; on patches of digits that decides whether the flow finds those that matter.
+
+    A shared block of Zamba2 has no residual: its attention reads the stream and the embeddings, and the layer's own
+    mixer the stream and what the block gives. The R of each has the sources of both parts, whose shares of a row make
+    up one sum ("paper": the same mean for both, the identity for the stream alone); what is taken from embeddings adds
+    to the flow from the tokens that they are of.
 
     A flow says where information could come from; it does not depend on what is predicted, and weights drawn at random
     have one as well.
@@ -87,18 +93,19 @@ def rollout(
     check_one_of("kind", kind, ("norm", "alti", "paper"))
     with torch.no_grad():
         traced = trace(model, x)
-        traced.check_whole()
-        layers = tuple(chosen_layers(traced.layers, None))
+        layers = traced.mixing_layers
         if baseline is not None:
             layers = _differing(model, traced, layers, baseline, kind)
         batch, seq_len = traced.layers[0].x.shape[:2]
         check_mask(mask, batch, seq_len)
         if positions is not None:
             return _backwards(traced, layers, kind, positions, mask)
-        flow = torch.eye(seq_len, dtype=traced.x.dtype, device=traced.x.device).expand(batch, -1, -1)
-        values = []
+        origin = torch.eye(seq_len, dtype=traced.x.dtype, device=traced.x.device).expand(batch, -1, -1)
+        flow, values = origin, []
         for layer in layers:
-            flow = _matrix(layer, kind) @ flow
+            *beside, last = steps_of(layer)
+            gathered = [step.matrix(kind) @ torch.cat([flow, origin], dim=1) for step in beside]
+            flow = last.matrix(kind) @ torch.cat([flow, *gathered], dim=1)
             values.append(flow)
         queries = torch.arange(seq_len, device=traced.x.device)
         whole = without_padding(torch.stack(values, dim=1), mask, queries).transpose(0, 1)
@@ -154,9 +161,15 @@ def _differing(
             "`baseline` must be None with kind='paper', whose maps do not look at the tokens, however one was given. "
             "Use kind='norm' or 'alti'."
         )
-    resting = chosen_layers(trace(model, baseline_tokens(baseline, traced.x)).layers, None)
-    pairs = zip(layers, resting, strict=True)
-    return tuple(replace(layer, x=layer.x - rest.x, y=layer.y - rest.y) for layer, rest in pairs)
+    resting = trace(model, baseline_tokens(baseline, traced.x)).mixing_layers
+    return tuple(_less(layer, rest) for layer, rest in zip(layers, resting, strict=True))
+
+
+def _less(layer: Layer, rest: Layer) -> Layer:
+    aside = layer.aside
+    if aside is not None and rest.aside is not None:
+        aside = Aside(_less(aside.mixer, rest.aside.mixer), _less(aside.mlp, rest.aside.mlp))
+    return replace(layer, x=layer.x - rest.x, y=layer.y - rest.y, aside=aside)
 
 
 def _reach(layer: Layer, mask: Tensor | None) -> Reach:
@@ -174,48 +187,6 @@ def _reach(layer: Layer, mask: Tensor | None) -> Reach:
     return Reach(layer.layer, layer.kind, tuple(labels), torch.cat(distances, dim=1))
 
 
-def _matrix(layer: Layer, kind: str) -> Tensor:
-    """Give R of one layer: (batch, seq_len, seq_len)."""
-    if kind == "paper":
-        seq_len = layer.x.shape[1]
-        mean = torch.stack([route.mean_scan() for route in layer.mixing_routes]).mean(0)
-        return mean + torch.eye(seq_len, dtype=mean.dtype, device=mean.device)
-    return torch.cat([rows for _, rows in _rows(layer, kind)], dim=1)
-
-
-def _rows(layer: Layer, kind: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give rows of R, some at a time: their positions and (batch, n_rows, seq_len)."""
-    entered = layer.x if layer.enter is None else layer.enter.linear(layer.x)
-    routes = layer.mixing_routes
-    chunks = min((route.row_chunks(layer.y.shape[2]) for route in routes), key=lambda cut: len(cut[0]))
-    parts = zip(*(route.contributions(entered, chunks) for route in routes), strict=True)
-    for part in parts:
-        index = part[0][0]
-        vectors = torch.stack([contribution for _, contribution in part]).sum(0)
-        vectors[:, torch.arange(len(index)), index] += layer.x[:, index]
-        if layer.leave is not None:
-            vectors = _left(layer, vectors, index)
-        yield index, _measured(vectors, layer.y[:, index], index, kind)
-
-
-def _left(layer: Layer, vectors: Tensor, index: Tensor) -> Tensor:
-    """Send contributions through the norm behind the sum, held at the position that reads."""
-    assert layer.leave is not None
-    if layer.leave.centred:
-        vectors = vectors - vectors.mean(-1, keepdim=True)
-    return vectors * layer.leave.scale[:, index, None]
-
-
-def _measured(vectors: Tensor, y: Tensor, index: Tensor, kind: str) -> Tensor:
-    if kind == "norm":
-        size = vectors.norm(dim=-1)
-    else:
-        size = (y.abs().sum(-1)[:, :, None] - (y[:, :, None] - vectors).abs().sum(-1)).clamp_min(0)
-    whole = size.sum(-1, keepdim=True)
-    itself = torch.nn.functional.one_hot(index, size.shape[2]).to(size.dtype)
-    return torch.where(whole > 0, size / whole.clamp_min(torch.finfo(size.dtype).tiny), itself)
-
-
 def _backwards(
     traced: Trace, layers: tuple[Layer, ...], kind: str, positions: Sequence[int], mask: Tensor | None
 ) -> Flow:
@@ -227,20 +198,12 @@ def _backwards(
             )
     index = torch.tensor(list(positions), device=traced.x.device)
     flow = torch.nn.functional.one_hot(index, seq_len).to(traced.x.dtype).expand(batch, -1, -1)
+    origin = torch.zeros_like(flow)
     for layer in reversed(layers):
-        if kind == "paper":
-            routes = layer.mixing_routes
-            flow = flow + torch.stack([_sent_back(route, flow) for route in routes]).mean(0)
-        else:
-            before = torch.zeros_like(flow)
-            for rows_at, rows in _rows(layer, kind):
-                before += flow[:, :, rows_at] @ rows
-            flow = before
-    flow = without_padding(flow[:, None], mask, index).transpose(0, 1)
+        *beside, last = steps_of(layer)
+        flow, *rest = last.sent_back(kind, flow)
+        for step, to_aside in zip(beside, rest, strict=True):
+            to_stream, to_origin = step.sent_back(kind, to_aside)
+            flow, origin = flow + to_stream, origin + to_origin
+    flow = without_padding((flow + origin)[:, None], mask, index).transpose(0, 1)
     return Flow(kind, (layers[-1].layer,), tuple(positions), flow)
-
-
-def _sent_back(route: Route, flow: Tensor) -> Tensor:
-    """Give ``flow · mean of α`` by the adjoint of the scan, which never forms α."""
-    assert route.mixing is not None
-    return torch.stack([route.turn(route.mixing.sent_back(route.turn(row))) for row in flow.unbind(1)], dim=1)

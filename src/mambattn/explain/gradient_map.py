@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from mambattn.explain.results import Attribution
 from mambattn.explain.route import Route
-from mambattn.explain.sites import hooked, sites
+from mambattn.explain.sites import Tap, hooked, sites
 from mambattn.explain.targets import Target, target_score
-from mambattn.explain.trace import Layer, Trace, run_model, trace
+from mambattn.explain.trace import Trace, run_model, trace
 from mambattn.explain.weights import Weights
 from mambattn.nn._checks import check_one_of
 
@@ -20,7 +21,7 @@ __all__ = ["gradient_times_map"]
 
 
 def gradient_times_map(model: nn.Module, x: Tensor, target: Target, form: str = "equation") -> Attribution:
-    """Give Mamba-Attribution (arXiv 2403.01590, section 3.3), for stacks of state spaces and attention.
+    """Give Mamba-Attribution (arXiv 2403.01590, section 3.3), for state spaces, attention and any hybrid of them.
 
     Each layer that mixes tokens becomes a matrix M over positions; the flow is their product, last layer first, and
     the scores are its rows at the positions that the output is read from. ∇ is the gradient of the chosen output in the
@@ -46,14 +47,18 @@ def gradient_times_map(model: nn.Module, x: Tensor, target: Target, form: str = 
 
     Both are published for a model that reads one class token. Here the rows are weighted by ``‖∇y[i]‖₂``, y leaving the
     last layer: one row for a last or class token or a chosen position, all of them for a mean. A layer's directions or
-    branches are averaged.
+    branches are averaged. Of Mamba-2 ŷ′ has been through the gated norm.
+
+    A shared block of Zamba2 has no residual: its attention reads the stream and the embeddings, and the layer's own
+    mixer the stream and what the block gives. With M = I + S, each has S for either part, and I only what the layer
+    reads of the stream; the released form divides by the sum over both parts.
 
     Parameters
     ----------
     model : nn.Module
-        A `Stack`, or the backbone or network of a tabular model.
+        As `mambattn.explain.attention_maps` takes it.
     x : Tensor
-        Tokens.
+        Likewise.
     target : int, Tensor of int (batch,), pair or callable
         Which output; see `mambattn.explain.targets.target_score`.
     form : {"equation", "released"}, default "equation"
@@ -80,69 +85,106 @@ def gradient_times_map(model: nn.Module, x: Tensor, target: Target, form: str = 
     """
     check_one_of("form", form, ("equation", "released"))
     traced = trace(model, x)
-    slopes = _slopes(model, traced, target)
+    calls, slope = _heard(model, traced.x, target)
     with torch.no_grad():
-        reads = slopes.end.norm(dim=-1)
+        reads = slope.norm(dim=-1)
         reads = reads / reads.sum(1, keepdim=True).clamp_min(torch.finfo(reads.dtype).tiny)
-        flow = reads
-        for layer, mixed, stream in reversed(list(zip(traced.layers, slopes.mixed, slopes.streams, strict=True))):
-            if not layer.mixes:
-                continue
-            if form == "equation":
-                parts = [_by_equation(route, layer, mixed) for route in layer.mixing_routes]
-                flow = flow + torch.einsum("bi,bij->bj", flow, torch.stack(parts).mean(0))
-            else:
-                fused = _as_released(layer, reads) * _minmax(stream.clamp_min(0).amax(2), (1,))
-                flow = (flow + flow.sum(1, keepdim=True) * fused) / (1 + fused.sum(1, keepdim=True))
-    values = _at_sources(traced, flow)
+        flow, origin = reads, torch.zeros_like(reads)
+        for call in reversed(calls):
+            if call.mixed:
+                flow, *rest = _sent_back(flow, call, reads, form)
+                for to_aside in rest:
+                    to_stream, to_origin = _sent_back(to_aside, call, reads, form, beside=True)
+                    flow, origin = flow + to_stream, origin + to_origin
+    values = _at_sources(traced, flow + origin)
     nothing = values.new_full((len(values),), torch.nan)
     return Attribution(f"gradient × map, {form}", values, nothing, nothing)
 
 
 @dataclass(frozen=True)
-class _Slopes:
-    """Gradients of the output: by what each mixer gives, by the residual stream before each layer and at the end."""
+class _Mixed:
+    """What one mixer read, its routes there, and the gradient of the output by what it gave."""
 
-    mixed: tuple[Tensor, ...]
-    streams: tuple[Tensor, ...]
-    end: Tensor
+    x: Tensor
+    routes: tuple[Route, ...]
+    slope: Tensor
 
 
-def _slopes(model: nn.Module, traced: Trace, target: Target) -> _Slopes:
-    mixed: list[Tensor] = []
-    streams: list[Tensor] = []
+@dataclass(frozen=True)
+class _LayerCall:
+    """The mixers of a layer and of a block aside, and the gradient by the residual stream before the layer."""
 
-    def keep_mixed(module: nn.Module, args: tuple[Tensor, ...], given: dict[str, Any], output: Tensor) -> None:
-        mixed.append(output)
+    mixed: tuple[_Mixed, ...]
+    beside: tuple[_Mixed, ...]
+    stream: Tensor
 
-    def keep_streams(module: nn.Module, args: tuple[Tensor, ...], given: dict[str, Any], output: Tensor) -> None:
-        if not streams:
-            streams.append(args[0])
-        streams.append(output)
 
+def _heard(model: nn.Module, x: Tensor, target: Target) -> tuple[tuple[_LayerCall, ...], Tensor]:
+    """Run the model; give what its layers did, and the gradient by what leaves the last one."""
     every = sites(model)
-    hooks = [(site.mixer, keep_mixed) for site in every] + [(site.layer, keep_streams) for site in every]
-    with hooked(model, hooks), torch.enable_grad():
-        score = target_score(run_model(model, traced.x.detach().requires_grad_()), target)
-        slopes = torch.autograd.grad(score.sum(), [*mixed, *streams])
-    return _Slopes(slopes[: len(mixed)], slopes[len(mixed) : -1], slopes[-1])
+    entered: list[Tensor] = []
+    left: list[Tensor] = []
+    read: dict[nn.Module, tuple[Tensor, tuple[Route, ...]]] = {}
+    given_back: dict[nn.Module, Tensor] = {}
+
+    def note_layer(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
+        entered.append(args[0] if args else given["hidden_states"])
+        left.append(_first(output))
+
+    def note_mixer(tap: Tap, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
+        with torch.no_grad():
+            x, routes = tap.read(args, given)
+        mixing = tuple(route for route in routes if route.mixing is not None)
+        if mixing:
+            read[module], given_back[module] = (x.detach(), mixing), _first(output)
+
+    hooks = [(tap.module, partial(note_mixer, tap)) for site in every for tap in (*site.beside, *site.taps)]
+    with hooked(model, [*hooks, *((site.layer, note_layer) for site in every)]), torch.enable_grad():
+        score = target_score(run_model(model, x.detach().requires_grad_()), target)
+        found = torch.autograd.grad(score.sum(), [*given_back.values(), *entered, left[-1]])
+    slopes = dict(zip(given_back, found, strict=False))
+    streams = found[len(given_back) : -1]
+
+    def mixed(taps: tuple[Tap, ...]) -> tuple[_Mixed, ...]:
+        return tuple(_Mixed(*read[tap.module], slopes[tap.module]) for tap in taps if tap.module in read)
+
+    pairs = zip(every, streams, strict=True)
+    return tuple(_LayerCall(mixed(site.taps), mixed(site.beside), slope) for site, slope in pairs), found[-1]
 
 
-def _by_equation(route: Route, layer: Layer, slope: Tensor) -> Tensor:
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _sent_back(flow: Tensor, call: _LayerCall, reads: Tensor, form: str, *, beside: bool = False) -> tuple[Tensor, ...]:
+    """Give ``flow · M`` for each part that a layer reads, or the block aside, which no residual passes."""
+    mixed, passes = (call.beside, 0) if beside else (call.mixed, 1)
+    n_parts = 2 if call.beside else 1
+    if form == "equation":
+        parts = [_by_equation(route, one) for one in mixed for route in one.routes]
+        sent = torch.einsum("bi,bij->bj", flow, torch.stack(parts).mean(0))
+    else:
+        fused = _as_released(mixed, reads) * _minmax(call.stream.clamp_min(0).amax(2), (1,))
+        whole = passes + n_parts * fused.sum(1, keepdim=True).clamp_min(torch.finfo(fused.dtype).tiny)
+        flow, sent = flow / whole, flow.sum(1, keepdim=True) * fused / whole
+    return (flow + sent if passes else sent, *[sent] * (n_parts - 1))
+
+
+def _by_equation(route: Route, mixed: _Mixed) -> Tensor:
     if not isinstance(route.mixing, Weights):
         # The mean over channels of a projection back is a projection on the mean column.
-        return ((slope @ route.out_weight.mean(1))[:, :, None] * route.mean_scan()).clamp_min(0)
+        return ((mixed.slope @ route.out_weight.mean(1))[:, :, None] * route.mean_scan()).clamp_min(0)
     by_head = (route.n_maps, route.d_value)
-    back = (slope @ route.out_weight).unflatten(2, by_head)
-    values = nn.functional.linear(layer.entered(layer.x), route.value_weight, route.value_bias).unflatten(2, by_head)
+    back = (mixed.slope @ route.out_weight).unflatten(2, by_head)
+    values = nn.functional.linear(mixed.x, route.value_weight, route.value_bias).unflatten(2, by_head)
     return (route.mixing.matrix * torch.einsum("bimv,bjmv->bmij", back, values)).clamp_min(0).mean(1)
 
 
-def _as_released(layer: Layer, reads: Tensor) -> Tensor:
+def _as_released(mixed: tuple[_Mixed, ...], reads: Tensor) -> Tensor:
     """Give the mean over channels of the normed rows, of the positions that are read: (batch, seq_len)."""
     rows = torch.zeros_like(reads)
     read = reads.sum(0).nonzero()[:, 0]
-    routes = layer.mixing_routes
+    routes = [route for one in mixed for route in one.routes]
     for route in routes:
         for position in read:
             row = route.scan_rows(position[None])[:, 0].clamp_min(0)
@@ -159,6 +201,10 @@ def _at_sources(traced: Trace, scores: Tensor) -> Tensor:
     """Send scores of the stack's positions back to the tokens of the model's input, past a shuffle or class token."""
     with torch.enable_grad():
         zeros = torch.zeros_like(traced.x).requires_grad_()
-        entered = traced.enter(zeros)
-        (back,) = torch.autograd.grad(entered, zeros, scores[..., None].expand_as(entered))
-    return back[..., 0]
+        entered = traced.enter(zeros)[..., 0]
+        # A multiplier of the embeddings moves nothing: what one score more would bring is divided by.
+        back, one = (
+            torch.autograd.grad(entered, zeros, to, retain_graph=True)[0][..., 0]
+            for to in (scores, torch.ones_like(scores))
+        )
+    return back / one

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
+from mambattn.explain.layer import Layer
 from mambattn.explain.route import Route
-from mambattn.explain.sites import Tap, hooked, taps
+from mambattn.explain.sites import Tap, hooked, sites
 from mambattn.explain.targets import Target, target_score
-from mambattn.explain.trace import Layer, run_model, trace
+from mambattn.explain.trace import run_model, trace
 from mambattn.ops._checks import is_integer
 
 __all__ = ["Edges", "Knockout", "knockout"]
@@ -88,6 +89,7 @@ def knockout(model: nn.Module, x: Tensor, edges: Edges, target: Target | None = 
     reaches the target, convolution, scan and skip,
     ``y_i ← y_i − W_out (gate_i ⊙ Σ_k (α + D I)[i, k] σ(c_k) T[k, j] ⊙ v_j)``, v_j its value with its bias. The routing
     of a cut layer is that of its input as the cut model has it; the residual, and everything behind, is free to change.
+    Of a layer with several mixers, such as Zamba2's with their shared blocks, each loses the edge.
 
     Parameters
     ----------
@@ -122,9 +124,8 @@ def knockout(model: nn.Module, x: Tensor, edges: Edges, target: Target | None = 
     """
     traced = trace(model, x)
     cuts = _checked(edges, traced.layers)
-    every = taps(model)
-    _check_tapped(cuts, every)
-    hooks = [(tap.module, _without(tap, pairs)) for layer, pairs in cuts.items() for tap in every[layer]]
+    taps = [(*site.beside, *site.taps) for site in sites(model)]
+    hooks = [(tap.module, _without(tap, pairs)) for layer, pairs in cuts.items() for tap in taps[layer]]
     with torch.no_grad():
         with hooked(model):
             before = run_model(model, traced.x)
@@ -161,15 +162,6 @@ def _checked(edges: Edges, layers: tuple[Layer, ...]) -> dict[int, list[tuple[in
                 )
         cuts[layer].append((source, target))
     return dict(cuts)
-
-
-def _check_tapped(cuts: Iterable[int], every: Mapping[int, tuple[Tap, ...]]) -> None:
-    for layer in cuts:
-        if layer not in every:
-            raise ConfigError(
-                f"`edges` must be in layers with mixers of their own, however layer {layer} runs a block that several "
-                f"layers share. Use layers {', '.join(map(str, every))}."
-            )
 
 
 def _triples(edges: Edges) -> Iterator[tuple[Any, ...]]:

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mambattn._errors import ConfigError
+from mambattn.explain.layer import Layer
 from mambattn.explain.masks import check_mask, without_padding
 from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.results import Contributions, LayerMap
 from mambattn.explain.route import Mixing, Route
-from mambattn.explain.trace import Layer, trace
+from mambattn.explain.trace import Trace, trace
 from mambattn.nn._checks import check_one_of
 
-__all__ = ["attention_maps", "chosen_layers", "contributions"]
+__all__ = ["attention_maps", "chosen_layers", "contributions", "traced_maps"]
 
 
 def attention_maps(
@@ -77,13 +78,57 @@ def attention_maps(
     >>> mamba.kind, mamba.values.shape, attention.labels
     ('Mamba', torch.Size([3, 32, 5, 5]), ('head 0', 'head 1'))
     """
+    return traced_maps(trace(model, x), what=what, channels=channels, layers=layers, mask=mask)
+
+
+def traced_maps(
+    traced: Trace,
+    *,
+    what: str = "scan",
+    channels: str | Sequence[int] = "mean",
+    layers: Sequence[int] | None = None,
+    mask: Tensor | None = None,
+) -> tuple[LayerMap, ...]:
+    """Give the maps of a model that has been taken apart, so that several kinds of them need one run.
+
+    Parameters
+    ----------
+    traced : Trace
+        The model at one input, as `trace` gives it.
+    what : {"scan", "block"}, default "scan"
+        As in `attention_maps`.
+    channels : {"mean", "all"} or sequence of int, default "mean"
+        Likewise.
+    layers : sequence of int or None, default None
+        Likewise.
+    mask : Tensor of bool, (batch, seq_len), or None, default None
+        Likewise.
+
+    Returns
+    -------
+    tuple of LayerMap
+        As `attention_maps` gives them.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown, a layer or channel does not exist, or padding is read.
+    ShapeError
+        If `mask` has another shape.
+
+    Examples
+    --------
+    >>> from mambattn.stack import Stack
+    >>> traced = trace(Stack(16, "MA", settings={"A": {"n_heads": 2}}), torch.randn(3, 5, 16))
+    >>> [len(one.labels) for what in ("scan", "block") for one in traced_maps(traced, what=what, channels="all")]
+    [32, 2, 32, 2]
+    """
     check_one_of("what", what, ("scan", "block"))
     if isinstance(channels, str):
         check_one_of("channels", channels, ("mean", "all"))
     with torch.no_grad():
-        traced = trace(model, x).layers
-        check_mask(mask, *traced[0].x.shape[:2])
-        return tuple(_map_of(layer, what, channels, mask) for layer in chosen_layers(traced, layers))
+        check_mask(mask, *traced.layers[0].x.shape[:2])
+        return tuple(_map_of(layer, what, channels, mask) for layer in chosen_layers(traced.layers, layers))
 
 
 def contributions(model: nn.Module, x: Tensor, layer: int, kind: str | None = None) -> Contributions:
@@ -131,7 +176,7 @@ def contributions(model: nn.Module, x: Tensor, layer: int, kind: str | None = No
                 f"{kind!r}. Use kind={kinds[0]!r}."
             )
         chosen = found[0]
-        entered = chosen.x if chosen.enter is None else chosen.enter.linear(chosen.x)
+        entered = chosen.read if chosen.enter is None else chosen.enter.linear(chosen.read)
         constant = None if chosen.enter is None else chosen.enter.bias
         parts = [torch.cat([rows for _, rows in route.contributions(entered)], dim=1) for route in chosen.mixing_routes]
         bias = [route.offset(entered, constant) for route in chosen.mixing_routes]
@@ -139,7 +184,7 @@ def contributions(model: nn.Module, x: Tensor, layer: int, kind: str | None = No
 
 
 def chosen_layers(traced: Sequence[Layer], layers: Sequence[int] | None) -> Iterator[Layer]:
-    """Give the layers that mix tokens, all or those asked for.
+    """Give the layers that mix tokens, all or those asked for; a block aside comes before its layer.
 
     Parameters
     ----------
@@ -158,7 +203,7 @@ def chosen_layers(traced: Sequence[Layer], layers: Sequence[int] | None) -> Iter
     ConfigError
         If one asked for does not exist or mixes no tokens.
     """
-    mixing = [layer for layer in traced if layer.mixes]
+    mixing = [part for layer in traced for part in layer.parts if part.mixes]
     known = {layer.layer: layer.kind for layer in mixing}
     for index in layers if layers is not None else ():
         if index not in known:

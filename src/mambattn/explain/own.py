@@ -13,6 +13,7 @@ from mambattn._errors import ConfigError
 from mambattn.explain.held import Gate
 from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.route import Route
+from mambattn.explain.state_space import state_space_route
 from mambattn.explain.weights import Weights
 from mambattn.mixers import MLP, GlobalLocalAttention, Mamba, Mamba2, Mixer
 from mambattn.mixers._self_attention import SelfAttention
@@ -65,24 +66,17 @@ def _mamba(mixer: Mamba, x: Tensor) -> Route:
     """Give the route of one direction; x is in its order of time."""
     v, z = mixer.in_proj(x).chunk(2, dim=-1)
     c = causal_conv1d(v, mixer.conv_weight, mixer.conv_bias)
-    act = torch.sigmoid(c)
-    dt, B, C = mixer._select(c * act)
+    dt, B, C = mixer._select(F.silu(c))
     A = decay_rates(mixer.A_log)
     dt = step_size(dt.to(A.dtype), mixer.dt_bias, dt_softplus=True)
-    value_weight, gate_weight = mixer.in_proj.weight.chunk(2)
-    value_bias, gate_bias = (None, None) if mixer.in_proj.bias is None else mixer.in_proj.bias.chunk(2)
-    return Route(
-        label="",
-        mixing=Recurrence(dt, A, B[:, :, None], C[:, :, None], mixer.D),
-        value_weight=value_weight,
-        value_bias=value_bias,
-        conv_weight=mixer.conv_weight,
-        conv_bias=mixer.conv_bias,
-        act=act,
-        gate=Gate(gate_weight, gate_bias, torch.sigmoid(z)),
-        gate_values=F.silu(z),
-        out_weight=mixer.out_proj.weight,
-        out_bias=mixer.out_proj.bias,
+    return state_space_route(
+        Recurrence(dt, A, B[:, :, None], C[:, :, None], mixer.D),
+        c,
+        z,
+        (mixer.in_proj.weight, mixer.in_proj.bias),
+        (mixer.conv_weight, mixer.conv_bias),
+        mixer.out_proj,
+        gate_first=False,
     )
 
 
@@ -94,27 +88,20 @@ def _(mixer: Mamba2, x: Tensor) -> tuple[Route, ...]:
     A = decay_rates(mixer.A_log)
     dt = step_size(dt.to(A.dtype), mixer.dt_bias, dt_softplus=True)
     mixing = Recurrence(dt, A, B, C, mixer.D)
-    d_inner = mixer.d_inner
     gated = mixing.apply(values).flatten(2) * F.silu(z)
     # RMSNorm(y) = y · weight / rms(y): the root mean square is held, and joins the gate.
     scale = mixer.norm.weight * torch.rsqrt(gated.square().mean(-1, keepdim=True) + _EPS)
-    weight, bias = mixer.in_proj.weight, mixer.in_proj.bias
-    gate, value = slice(0, d_inner), slice(d_inner, 2 * d_inner)
-    return (
-        Route(
-            label="",
-            mixing=mixing,
-            value_weight=weight[value],
-            value_bias=None if bias is None else bias[value],
-            conv_weight=mixer.conv_weight[:d_inner],
-            conv_bias=None if mixer.conv_bias is None else mixer.conv_bias[:d_inner],
-            act=torch.sigmoid(c[..., :d_inner]),
-            gate=Gate(weight[gate], None if bias is None else bias[gate], torch.sigmoid(z) * scale),
-            gate_values=F.silu(z) * scale,
-            out_weight=mixer.out_proj.weight,
-            out_bias=mixer.out_proj.bias,
-        ),
+    route = state_space_route(
+        mixing,
+        c,
+        z,
+        (mixer.in_proj.weight, mixer.in_proj.bias),
+        (mixer.conv_weight, mixer.conv_bias),
+        mixer.out_proj,
+        gate_first=True,
+        scale=scale,
     )
+    return (route,)
 
 
 @routes_of.register

@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from mambattn.explain.layer import Layer
 from mambattn.explain.pointwise import Pointwise
 from mambattn.explain.results import Attribution
 from mambattn.explain.route import Route
 from mambattn.explain.targets import Target, baseline_tokens, target_score
-from mambattn.explain.trace import Layer, Trace, trace
+from mambattn.explain.trace import Trace, trace
 
 __all__ = ["lrp", "relative_error"]
 
@@ -62,11 +63,10 @@ def lrp(model: nn.Module, x: Tensor, target: Target, baseline: Tensor | None = N
     (torch.Size([2, 5]), True)
     """
     traced = trace(model, x)
-    traced.check_whole()
     tokens, constant = traced.x, baseline_tokens(baseline, traced.x)
     with torch.enable_grad():
         leaf = tokens.detach().requires_grad_()
-        nodes = _nodes(traced, leaf)
+        nodes = traced.nodes(leaf)
         score = target_score(nodes[-1], target)
         gradient, *gradients = torch.autograd.grad(score.sum(), [leaf, *nodes])
     with torch.no_grad():
@@ -97,20 +97,10 @@ def relative_error(got: Tensor, want: Tensor) -> Tensor:
     return (got - want).abs() / want.abs()
 
 
-def _nodes(traced: Trace, x: Tensor) -> list[Tensor]:
-    """Run the held model, keeping every place where biases come in: the first layer, each layer's end, the read-out."""
-    nodes = [traced.enter(x)]
-    for layer in traced.layers:
-        nodes.append(layer.halved(nodes[-1]))
-    for step in traced.read_out.steps:
-        nodes.append(step(nodes[-1]))
-    return nodes
-
-
 def _columns(traced: Trace) -> list[Tensor]:
     """Give what the biases put into each of the nodes, before any layer behind it."""
     columns = [traced.enter(torch.zeros_like(traced.x))]
-    columns += [_bias_column(layer) for layer in traced.layers]
+    columns += [_bias_column(part) for layer in traced.layers for part in layer.parts]
     for step in traced.read_out.steps:
         bias = getattr(step, "bias", None)
         columns.append(torch.zeros_like(columns[0][0, 0, 0]) if bias is None else bias)
@@ -118,9 +108,10 @@ def _columns(traced: Trace) -> list[Tensor]:
 
 
 def _bias_column(layer: Layer) -> Tensor:
-    entered = layer.entered(layer.x)
-    constant = torch.zeros_like(layer.x) if layer.enter is None else layer.enter(torch.zeros_like(layer.x))
-    column = sum((_route_column(route, entered, constant) for route in layer.routes), start=torch.zeros_like(layer.x))
+    entered = layer.entered(layer.read)
+    nothing = torch.zeros_like(layer.read)
+    constant = nothing if layer.enter is None else layer.enter(nothing)
+    column = sum((_route_column(route, entered, constant) for route in layer.routes), start=torch.zeros_like(layer.y))
     return column if layer.leave is None else layer.leave(column)
 
 

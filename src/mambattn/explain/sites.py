@@ -18,23 +18,7 @@ from mambattn.stack import Block, Stack
 from mambattn.tabular.backbones import TokenBackbone
 from mambattn.tabular.network import TabularNetwork
 
-__all__ = ["Site", "Tap", "hooked", "sites", "taps"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """The modules of one layer.
-
-    Parameters
-    ----------
-    layer : nn.Module
-        Takes what enters the layer and gives what leaves it, the residual included.
-    mixer : nn.Module
-        The mixer inside, whose output is added to the residual; `mambattn.explain.own.routes_of` takes it.
-    """
-
-    layer: nn.Module
-    mixer: nn.Module
+__all__ = ["Site", "Tap", "hooked", "sites"]
 
 
 @dataclass(frozen=True)
@@ -53,33 +37,23 @@ class Tap:
     read: Callable[[tuple[Any, ...], dict[str, Any]], tuple[Tensor, tuple[Route, ...]]]
 
 
-def taps(model: nn.Module) -> dict[int, tuple[Tap, ...]]:
-    """Give the mixers of each layer, to step in while the model runs.
+@dataclass(frozen=True)
+class Site:
+    """The modules of one layer.
 
     Parameters
     ----------
-    model : nn.Module
-        A model that `sites` takes, or a supported one of transformers.
-
-    Returns
-    -------
-    dict of int to tuple of Tap
-        By depth index; the shared blocks of Zamba2 are left out, since one serves several layers.
-
-    Raises
-    ------
-    ConfigError
-        If the model is of another kind.
+    layer : nn.Module
+        Takes what enters the layer and gives what leaves it, the residual included.
+    taps : tuple of Tap
+        The mixers inside, side by side; none of a layer of transformers that mixes no tokens.
+    beside : tuple of Tap, default ()
+        Those of a block aside; see `mambattn.explain.layer.Aside`.
     """
-    if is_of_transformers(model):
-        from mambattn.explain.hf.taps import transformers_taps  # an extra
 
-        return transformers_taps(model)
-    return {index: (Tap(site.mixer, partial(_read, site.mixer)),) for index, site in enumerate(sites(model))}
-
-
-def _read(mixer: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Tensor, tuple[Route, ...]]:
-    return args[0], routes_of(mixer, args[0])
+    layer: nn.Module
+    taps: tuple[Tap, ...]
+    beside: tuple[Tap, ...] = ()
 
 
 @singledispatch
@@ -89,12 +63,12 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
     Parameters
     ----------
     model : nn.Module
-        A `Stack`, or the backbone or network of a tabular model that mixes tokens.
+        A `Stack`, the backbone or network of a tabular model that mixes tokens, or a supported model of transformers.
 
     Returns
     -------
     tuple of Site
-        One a layer, an MLP counted.
+        One a layer, an MLP of this library's counted.
 
     Raises
     ------
@@ -103,18 +77,22 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
 
     Examples
     --------
-    >>> [type(site.mixer).__name__ for site in sites(Stack(8, "M-"))]
+    >>> [type(site.taps[0].module).__name__ for site in sites(Stack(8, "M-"))]
     ['Mamba', 'MLP']
     """
+    if is_of_transformers(model):
+        from mambattn.explain.hf.sites import transformers_sites  # an extra
+
+        return transformers_sites(model)
     raise ConfigError(
-        f"`model` must be a Stack or a tabular model that mixes tokens, however it is a {type(model).__name__}, whose "
-        "layers cannot be watched while it runs. Use lrp, integrated_gradients or occlusion, which need no such thing."
+        f"`model` must be a Stack, a tabular model that mixes tokens or a supported model of transformers, however it "
+        f"is a {type(model).__name__}, whose layers cannot be watched while it runs."
     )
 
 
 @sites.register
 def _(model: Stack) -> tuple[Site, ...]:
-    return tuple(Site(block, cast("Block", block).mixer) for block in model.layers)
+    return tuple(_site(cast("Block", block)) for block in model.layers)
 
 
 @sites.register
@@ -125,6 +103,14 @@ def _(model: TokenBackbone) -> tuple[Site, ...]:
 @sites.register
 def _(model: TabularNetwork) -> tuple[Site, ...]:
     return sites(cast("nn.Module", model.backbone))
+
+
+def _site(block: Block) -> Site:
+    return Site(block, (Tap(block.mixer, partial(_read, block.mixer)),))
+
+
+def _read(mixer: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Tensor, tuple[Route, ...]]:
+    return args[0], routes_of(mixer, args[0])
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
 from mambattn.explain.held import FrozenNorm, held_rms
+from mambattn.explain.layer import Layer
 from mambattn.explain.own import routes_of
-from mambattn.explain.pointwise import Pointwise
-from mambattn.explain.route import Route
 from mambattn.nn import AttentionPooling, RMSNorm
 from mambattn.nn._checks import check_tokens
 from mambattn.schedule import layer_kinds
@@ -22,80 +21,7 @@ from mambattn.stack import Block, Stack
 from mambattn.tabular.backbones import TokenBackbone
 from mambattn.tabular.network import TabularNetwork
 
-__all__ = ["Chain", "Layer", "Trace", "frozen_norm", "is_of_transformers", "run_model", "trace"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer at one input: ``y = leave(x + Σ_r route_r(enter(x)))``, norms and routing held.
-
-    Parameters
-    ----------
-    layer : int
-        Depth index, from 0; an MLP counts too.
-    kind : str
-        What it is: "Mamba", "global attention", "MLP", …
-    x : Tensor of shape (batch, seq_len, d_model)
-        What enters.
-    y : Tensor of shape (batch, seq_len, d_model)
-        What leaves.
-    enter : FrozenNorm or None
-        The norm before the mixer.
-    routes : tuple of Route or Pointwise
-        The ways through the mixer.
-    leave : FrozenNorm or None
-        The norm behind the residual sum.
-    """
-
-    layer: int
-    kind: str
-    x: Tensor
-    y: Tensor
-    enter: FrozenNorm | None
-    routes: tuple[Route | Pointwise, ...]
-    leave: FrozenNorm | None = None
-
-    @property
-    def mixing_routes(self) -> tuple[Route, ...]:
-        """The routes that mix tokens: none of an MLP."""
-        return tuple(route for route in self.routes if isinstance(route, Route) and route.mixing is not None)
-
-    @property
-    def mixes(self) -> bool:
-        """Whether it mixes tokens."""
-        return bool(self.mixing_routes)
-
-    def entered(self, x: Tensor) -> Tensor:
-        """Give the mixer's input.
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, seq_len, d_model)
-            What enters the layer.
-
-        Returns
-        -------
-        Tensor of shape (batch, seq_len, d_model)
-            The normed tokens.
-        """
-        return x if self.enter is None else self.enter(x)
-
-    def halved(self, x: Tensor) -> Tensor:
-        """Run the held layer, differentiable in x, by the rules of relevance; see `Route.halved`.
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, seq_len, d_model)
-            What enters; at the layer's own input the result is `y`.
-
-        Returns
-        -------
-        Tensor of shape (batch, seq_len, d_model)
-            What leaves.
-        """
-        entered = self.entered(x)
-        y = sum((route.halved(entered) for route in self.routes), start=x)
-        return y if self.leave is None else self.leave(y)
+__all__ = ["Chain", "Trace", "frozen_norm", "is_of_transformers", "run_model", "trace"]
 
 
 def _same(x: Tensor) -> Tensor:
@@ -147,23 +73,37 @@ class Trace:
         Maps `x` to what enters the first layer, affine: shuffles tokens, appends a class token.
     read_out : Chain
         Maps what leaves the last layer to the model's output, differentiable, norms and weights of the pooling held.
-    why_not_whole : str, default ""
-        Why the layers do not make up the model, where they do not: then there are maps, but no flow and no relevance.
     """
 
     x: Tensor
     layers: tuple[Layer, ...]
     enter: Callable[[Tensor], Tensor] = _same
     read_out: Chain = Chain()
-    why_not_whole: str = ""
 
-    def check_whole(self) -> None:
-        """Raise `ConfigError` if the layers do not make up the model."""
-        if self.why_not_whole:
-            raise ConfigError(
-                f"`model` has maps, but no explanation through all layers, since {self.why_not_whole}. Use "
-                "attention_maps, contributions or receptive_field, or a method that runs the model itself."
-            )
+    @property
+    def mixing_layers(self) -> tuple[Layer, ...]:
+        """The layers that mix tokens, those of blocks aside left inside theirs."""
+        return tuple(layer for layer in self.layers if layer.mixes)
+
+    def nodes(self, x: Tensor) -> list[Tensor]:
+        """Run the held model by the rules of relevance, keeping every place where biases come in.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, n_sources, d_model)
+            Tokens.
+
+        Returns
+        -------
+        list of Tensor
+            What enters the first layer, what leaves each part of each layer, and each step of the read-out.
+        """
+        nodes = [self.enter(x)]
+        for layer in self.layers:
+            nodes += layer.halved(nodes[-1], nodes[0])
+        for step in self.read_out.steps:
+            nodes.append(step(nodes[-1]))
+        return nodes
 
     def output(self, x: Tensor) -> Tensor:
         """Run the held model by the rules of relevance.
@@ -178,11 +118,7 @@ class Trace:
         Tensor
             The model's output.
         """
-        self.check_whole()
-        x = self.enter(x)
-        for layer in self.layers:
-            x = layer.halved(x)
-        return self.read_out(x)
+        return self.nodes(x)[-1]
 
 
 def frozen_norm(norm: nn.Module, x: Tensor) -> FrozenNorm:

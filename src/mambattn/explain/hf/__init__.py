@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,15 +13,13 @@ from torch import Tensor, nn
 from mambattn.explain.held import FrozenNorm, held_rms
 from mambattn.explain.hf.families import FAMILIES, Call, Family
 from mambattn.explain.hf.inputs import backbone_of, check_supported, embedded
+from mambattn.explain.layer import Aside, Layer
+from mambattn.explain.pointwise import Pointwise
 from mambattn.explain.sites import hooked
-from mambattn.explain.trace import Chain, Layer, Trace
+from mambattn.explain.trace import Chain, Trace
 
 __all__ = ["run_transformers", "trace_transformers"]
 
-_SHARED = (
-    "a shared block of Zamba2 reads the embeddings beside the residual stream and adds to what the next mixer reads, "
-    "not to the stream"
-)
 _FINAL_NORMS = ("norm_f", "final_layernorm", "norm")
 
 
@@ -64,14 +63,13 @@ def trace_transformers(model: Any, x: Tensor) -> Trace:
         layers = [
             layer for index, block in enumerate(backbone.layers) for layer in _layers(index, block, family, calls)
         ]
-        norm = _frozen(calls[_final_norm(backbone)][-1])
+        norm = _frozen(calls[_final_norm(backbone)])
     steps: tuple[Any, ...] = (norm,)
     head = getattr(model, "lm_head", None)
     if head is not None:
         steps += (head,) if (scale := _logit_scale(model)) == 1.0 else (head, lambda y: y * scale)
     multiplier = getattr(backbone, "embedding_multiplier", 1.0)
-    why = _SHARED if any(hasattr(block, "shared_transformer") for block in backbone.layers) else ""
-    return Trace(tokens, tuple(layers), lambda embedded: embedded * multiplier, Chain(steps), why)
+    return Trace(tokens, tuple(layers), lambda embedded: embedded * multiplier, Chain(steps))
 
 
 def run_transformers(model: Any, x: Tensor) -> Tensor:
@@ -106,14 +104,14 @@ def _final_norm(backbone: Any) -> nn.Module:
 
 
 @contextmanager
-def _recorded(backbone: Any, family: Family) -> Iterator[dict[nn.Module, list[Call]]]:
+def _recorded(backbone: Any, family: Family) -> Iterator[dict[nn.Module, Call]]:
     """Write down the calls of layers, mixers and norms in evaluation mode, until the end of the block."""
-    calls: dict[nn.Module, list[Call]] = {}
+    calls: dict[nn.Module, Call] = {}
 
     def note(module: nn.Module, arguments: tuple[Any, ...], given: dict[str, Any], output: Any) -> None:
         x = arguments[0] if arguments else given["hidden_states"]
         y = output[0] if isinstance(output, tuple) else output
-        calls.setdefault(module, []).append(Call(module, x.detach(), given, y.detach()))
+        calls[module] = Call(module, x.detach(), given, y.detach())
 
     wanted = {*family.mixers, family.norm, family.mlp_norm}
     parts = [part for block in backbone.layers for part in _parts(block)]
@@ -123,32 +121,44 @@ def _recorded(backbone: Any, family: Family) -> Iterator[dict[nn.Module, list[Ca
 
 
 def _parts(block: Any) -> list[Any]:
-    """Give a decoder layer, or the two that a layer of Zamba2 with its shared block consists of."""
+    """Give a decoder layer, or what a layer of Zamba2 with a shared block consists of."""
     if hasattr(block, "shared_transformer"):
-        return [block.shared_transformer, block.mamba_decoder]
+        return [block.shared_transformer, block.linear, block.mamba_decoder]
     return [block]
 
 
-def _layers(index: int, block: Any, family: Family, calls: dict[nn.Module, list[Call]]) -> list[Layer]:
-    layers = []
-    for part in _parts(block):
-        # Zamba2 runs one shared block at several depths, in their order.
-        whole = calls[part].pop(0) if hasattr(block, "shared_transformer") else calls[part][-1]
-        layers += _of_part(index, part, whole, family, calls)
-    return layers
+def _layers(index: int, block: Any, family: Family, calls: dict[nn.Module, Call]) -> list[Layer]:
+    if not hasattr(block, "shared_transformer"):
+        return _of_part(index, block, family, calls)
+    mixer, mlp = _of_part(index, block.shared_transformer, family, calls)
+    (layer,) = _of_part(index, block.mamba_decoder, family, calls)
+    joined = Pointwise((_SharedMLP(block, index),), mlp.entered(mlp.x))
+    aside = Aside(mixer, replace(mlp, y=calls[block.linear].y, routes=(joined,)))
+    return [replace(layer, x=calls[block.mamba_decoder].x, aside=aside)]
 
 
-def _of_part(index: int, part: Any, whole: Call, family: Family, calls: dict[nn.Module, list[Call]]) -> list[Layer]:
-    normed = calls[getattr(part, family.norm)].pop(0)
+class _SharedMLP(nn.Module):
+    """The feed-forward part of Zamba2's shared block with the adapter of one depth, and the linear map behind it."""
+
+    def __init__(self, block: Any, index: int) -> None:
+        super().__init__()
+        self.mlp, self.linear, self.index = block.shared_transformer.feed_forward, block.linear, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.mlp(x, self.index))
+
+
+def _of_part(index: int, part: Any, family: Family, calls: dict[nn.Module, Call]) -> list[Layer]:
+    whole, normed = calls[part], calls[getattr(part, family.norm)]
     norm, x = _frozen(normed), normed.x
-    made = {name: calls[mixer].pop(0) for name, mixer in family.mixers_of(part).items()}
+    made = {name: calls[mixer] for name, mixer in family.mixers_of(part).items()}
     if not made:  # a feed-forward layer of Nemotron-H
         return [Layer(index, "MLP", x, whole.y, norm, (family.pointwise(part, norm(x)),))]
     routes = tuple(family.route(call, part, name) for name, call in made.items())
     kind = " + ".join(dict.fromkeys(_kind(call.module) for call in made.values()))
-    if family.mlp_norm is None:
+    if family.mlp_norm is None or not hasattr(part, family.mlp_norm):
         return [Layer(index, kind, x, whole.y, norm, routes)]
-    between = calls[getattr(part, family.mlp_norm)].pop(0)
+    between = calls[getattr(part, family.mlp_norm)]
     mlp_norm = _frozen(between)
     mlp = family.pointwise(part, mlp_norm(between.x))
     return [

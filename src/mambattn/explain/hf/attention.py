@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mambattn.explain.route import Route
 from mambattn.explain.weights import Weights
+from mambattn.ops.attend.reference import attention_weights
 
 __all__ = ["attention_route"]
 
@@ -34,16 +34,15 @@ def attention_route(module: Any, x: Tensor, given: dict[str, Any]) -> Route:
     q_weight, k_weight, v_weight = (_weight(module, name, given) for name in "qkv")
 
     def heads(weight: Tensor, bias: Tensor | None) -> Tensor:
-        return nn.functional.linear(x, weight, bias).unflatten(-1, (-1, module.head_dim)).transpose(1, 2)
+        return nn.functional.linear(x, weight, bias).unflatten(-1, (-1, module.head_dim))
 
     q = heads(q_weight, module.q_proj.bias)
     k = heads(k_weight, module.k_proj.bias) * getattr(module, "key_multiplier", 1.0)
     angles = given.get("position_embeddings")
     if angles is not None:
-        q, k = sys.modules[type(module).__module__].apply_rotary_pos_emb(q, k, *angles)
+        rotate = sys.modules[type(module).__module__].apply_rotary_pos_emb
+        q, k = rotate(q, k, *angles, unsqueeze_dim=2)
     shared = module.num_key_value_groups
-    scores = q @ k.repeat_interleave(shared, dim=1).transpose(-1, -2) * module.scaling
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
 
     def by_head(parameter: Tensor) -> Tensor:
         """Repeat what heads share, so that each has its own."""
@@ -51,7 +50,7 @@ def attention_route(module: Any, x: Tensor, given: dict[str, Any]) -> Route:
 
     return Route(
         label="",
-        mixing=Weights(scores.masked_fill(later, float("-inf")).softmax(-1)),
+        mixing=Weights(attention_weights(q, k, causal=True, scale=module.scaling)),
         value_weight=by_head(v_weight),
         value_bias=None if module.v_proj.bias is None else by_head(module.v_proj.bias),
         out_weight=module.o_proj.weight,

@@ -61,7 +61,7 @@ class Family:
     norm : str
         Attribute of the norm before the mixer.
     mlp_norm : str or None
-        That of the norm before the feed-forward part; None where there is none.
+        That of the norm before the feed-forward part; a layer without it, and all where it is None, have no such part.
     mlps : tuple of str
         Attributes of the feed-forward parts, whose outputs add up.
     n_factors : int
@@ -196,7 +196,7 @@ FAMILIES: dict[str, Family] = {
     "mamba2": replace(_PLAIN, state_space=mamba2_route),
     "jamba": replace(_DECODER, state_space=mamba_route),
     "bamba": _DECODER,
-    "zamba2": replace(_DECODER, mlp_norm=None, mlps=()),
+    "zamba2": _DECODER,
     "falcon_h1": replace(_DECODER, is_parallel=True, factor=_falcon_factor),
     "granitemoehybrid": replace(
         _DECODER,

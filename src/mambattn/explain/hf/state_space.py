@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
-from mambattn.explain.held import Gate
 from mambattn.explain.recurrence import Recurrence
 from mambattn.explain.route import Route
+from mambattn.explain.state_space import state_space_route
 from mambattn.mixers._ssm import decay_rates
 from mambattn.ops import causal_conv1d
 
@@ -36,34 +36,16 @@ def mamba_route(mixer: Any, x: Tensor) -> Route:
         The route.
     """
     _check_silu(mixer)
-    value_weight, gate_weight = mixer.in_proj.weight.chunk(2)
-    value_bias, gate_bias = (None, None) if mixer.in_proj.bias is None else mixer.in_proj.bias.chunk(2)
-    conv_weight, conv_bias = mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias
-    c = causal_conv1d(F.linear(x, value_weight, value_bias), conv_weight, conv_bias)
-    act = torch.sigmoid(c)
-    dt, B, C = mixer.x_proj(c * act).split([mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size], dim=-1)
+    v, z = mixer.in_proj(x).chunk(2, dim=-1)
+    conv = _conv(mixer)
+    c = causal_conv1d(v, *conv)
+    dt, B, C = mixer.x_proj(F.silu(c)).split([mixer.time_step_rank, *[mixer.ssm_state_size] * 2], dim=-1)
     if hasattr(mixer, "dt_layernorm"):
         dt, B, C = mixer.dt_layernorm(dt), mixer.b_layernorm(B), mixer.c_layernorm(C)
-    z = F.linear(x, gate_weight, gate_bias)
-    return Route(
-        label="",
-        mixing=Recurrence(
-            F.softplus(F.linear(dt, mixer.dt_proj.weight, mixer.dt_proj.bias)),
-            decay_rates(mixer.A_log),
-            B[:, :, None],
-            C[:, :, None],
-            mixer.D,
-        ),
-        value_weight=value_weight,
-        value_bias=value_bias,
-        conv_weight=conv_weight,
-        conv_bias=conv_bias,
-        act=act,
-        gate=Gate(gate_weight, gate_bias, torch.sigmoid(z)),
-        gate_values=F.silu(z),
-        out_weight=mixer.out_proj.weight,
-        out_bias=mixer.out_proj.bias,
-    )
+    dt = F.softplus(F.linear(dt, mixer.dt_proj.weight, mixer.dt_proj.bias))
+    mixing = Recurrence(dt, decay_rates(mixer.A_log), B[:, :, None], C[:, :, None], mixer.D)
+    in_proj = (mixer.in_proj.weight, mixer.in_proj.bias)
+    return state_space_route(mixing, c, z, in_proj, conv, mixer.out_proj, gate_first=False)
 
 
 def mamba2_route(mixer: Any, x: Tensor) -> Route:
@@ -92,8 +74,8 @@ def mamba2_route(mixer: Any, x: Tensor) -> Route:
         bias = None if bias is None else bias * multiplier
     d_inner, d_conv_in = mixer.intermediate_size, mixer.conv_dim
     z, mixed, dt = F.linear(x, weight, bias).split([d_inner, d_conv_in, mixer.num_heads], dim=-1)
-    conv_weight, conv_bias = mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias
-    c = causal_conv1d(mixed, conv_weight, conv_bias)
+    conv = _conv(mixer)
+    c = causal_conv1d(mixed, *conv)
     width = mixer.n_groups * mixer.ssm_state_size
     values, B, C = F.silu(c).split([d_inner, width, width], dim=-1)
     mixing = Recurrence(
@@ -105,20 +87,11 @@ def mamba2_route(mixer: Any, x: Tensor) -> Route:
     )
     y = mixing.apply(values.unflatten(-1, (mixer.num_heads, -1))).flatten(2)
     scale = _norm_scale(getattr(mixer, "norm", None), y, z)
-    value, gate = slice(d_inner, 2 * d_inner), slice(0, d_inner)
-    return Route(
-        label="",
-        mixing=mixing,
-        value_weight=weight[value],
-        value_bias=None if bias is None else bias[value],
-        conv_weight=conv_weight[:d_inner],
-        conv_bias=None if conv_bias is None else conv_bias[:d_inner],
-        act=torch.sigmoid(c[..., :d_inner]),
-        gate=Gate(weight[gate], None if bias is None else bias[gate], torch.sigmoid(z) * scale),
-        gate_values=F.silu(z) * scale,
-        out_weight=mixer.out_proj.weight,
-        out_bias=mixer.out_proj.bias,
-    )
+    return state_space_route(mixing, c, z, (weight, bias), conv, mixer.out_proj, gate_first=True, scale=scale)
+
+
+def _conv(mixer: Any) -> tuple[Tensor, Tensor | None]:
+    return mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias
 
 
 def _norm_scale(norm: Any, y: Tensor, z: Tensor) -> Tensor:

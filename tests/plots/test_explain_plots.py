@@ -208,6 +208,14 @@ def test_interaction_has_its_numbers_where_they_fit():
     check_no_names_overlap(figure)
 
 
+def test_of_pairs_only_the_pairs_are_coloured_and_no_axis_reads():
+    (ax,) = plots.interaction([[9.0, 0.2, 0.1], [0.2, 8.0, 0.4], [0.1, 0.4, 7.0]], list("abc"), pairs=True).axes
+    assert reachable(ax) == pytest.approx((-0.4, 0.4))
+    np.testing.assert_allclose(ax.images[0].get_array(), [[0, 0.2, 0.1], [0.2, 0, 0.4], [0.1, 0.4, 0]])
+    assert [text.get_text() for text in ax.texts[:3]] == ["9", "0.2", "0.1"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("", "")
+
+
 def test_perturbation_draws_curves_their_areas_and_the_band_of_all_random_orders():
     fractions = (0.0, 0.5, 1.0)
 

@@ -79,7 +79,23 @@ def reach_of(values: NDArray[np.float64]) -> float:
 
 
 def figures_of_three(value: float) -> str:
-    """Write a number with three figures and a true minus sign."""
+    """Write a number with three figures and a true minus sign.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> figures_of_three(-0.00012345), figures_of_three(12.0)
+    ('−0.000123', '12')
+    """
     return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 

@@ -144,8 +144,10 @@ def perturbation(curves: Mapping[str, Sequence[PerturbationCurve]], ax: Axes | N
     return figure_of(ax)
 
 
-def interaction(matrix: Any, names: Sequence[str], ax: Axes | None = None) -> Figure:
+def interaction(matrix: Any, names: Sequence[str], ax: Axes | None = None, *, pairs: bool = False) -> Figure:
     """Draw what each column of a table has taken from each other one: readers downwards, sources to the right.
+
+    Or, with `pairs`, what two columns do together.
 
     Parameters
     ----------
@@ -155,6 +157,9 @@ def interaction(matrix: Any, names: Sequence[str], ax: Axes | None = None) -> Fi
         Name of each column.
     ax : matplotlib.axes.Axes or None, default None
         Where to draw; None makes a figure.
+    pairs : bool, default False
+        Whether the matrix is symmetric, such as `JointEffects.strength`: neither axis then reads, and the diagonal, of
+        single columns, has no colour.
 
     Returns
     -------
@@ -179,12 +184,13 @@ def interaction(matrix: Any, names: Sequence[str], ax: Axes | None = None) -> Fi
     if ax is None:
         figure = Figure(figsize=(side + 1.8, side + 0.9), layout="constrained")
         ax = figure.add_subplot()
-    reach = reach_of(values)
-    heatmap(ax, values, reach)
-    name_axis(ax, "x", names, n, side, title="source")
-    name_axis(ax, "y", names, n, side, title="reader")
+    colored = np.where(np.eye(n, dtype=bool) & pairs, 0.0, values)
+    reach = reach_of(colored)
+    heatmap(ax, colored, reach)
+    name_axis(ax, "x", names, n, side, title=None if pairs else "source")
+    name_axis(ax, "y", names, n, side, title=None if pairs else "reader")
     if n <= 12:
         for (y, x), value in np.ndenumerate(values):
-            color = "white" if abs(value) > 0.7 * reach else INK
+            color = "white" if abs(colored[y, x]) > 0.7 * reach else INK
             ax.text(x, y, f"{value:.2g}".replace("-", "−"), ha="center", va="center", fontsize=SIZE - 1.5, color=color)
     return figure_of(ax)

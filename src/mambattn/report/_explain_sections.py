@@ -78,12 +78,12 @@ def flow_section(flow: Flow) -> str:
     )
 
 
-def attribution_section(attributions: Sequence[Attribution]) -> str:
+def attribution_section(attributions: Sequence[Attribution], output: str) -> str:
     """Return the section of the scores of the chosen row."""
     return section(
         "attribution",
         "What counted for the output",
-        "<p>Scores of the sources of the row for one output: orange speaks for it, blue against it.</p>",
+        f"<p>Scores of the sources of the row for {escape(output)}: orange speaks for it, blue against it.</p>",
         f'<div class="controls">{_select("pick-method", "Method", (one.method for one in attributions))}</div>',
         '<p id="attribution-says" role="status"></p>',
         '<div class="tokens" id="attribution-tokens"></div>',

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 from mambattn.plots import LETTER_COLORS
 from mambattn.schedule import LETTERS
 
-__all__ = ["cell", "facts", "page", "schedule_boxes", "section", "table"]
+__all__ = ["cell", "facts", "page", "readable", "schedule_boxes", "section", "table"]
 
 _WIDE = ' class="wide"'
-_LONG = 42
+_LONG = 30
 """Characters of a name and its value that fit side by side in a column."""
 
 
@@ -25,10 +26,17 @@ def section(anchor: str, title: str, *parts: str) -> str:
     )
 
 
-def cell(text: str, *, value: float | None = None, html: str | None = None, head: bool = False) -> str:
-    """Return a table cell: its text, or HTML in its place, and the number to sort it by."""
+def cell(
+    text: str, *, value: float | None = None, html: str | None = None, head: bool = False, share: float | None = None
+) -> str:
+    """Return a table cell: its text, or HTML in its place, the number to sort it by, and how much colour it has.
+
+    `share` is from −1, all blue, to 1, all orange, where the page has colours for signs.
+    """
     tag = 'th scope="row"' if head else "td"
-    number = "" if value is None else f' class="number" data-value="{value!r}"'
+    tone = "" if share is None else " against" if share < 0 else " for"
+    color = "" if share is None else f' style="--share:{abs(share):.3g}"'
+    number = "" if value is None else f' class="number{tone}" data-value="{value!r}"{color}'
     return f"<{tag}{number}>{escape(text) if html is None else html}</{'th' if head else 'td'}>"
 
 
@@ -53,6 +61,26 @@ def facts(values: Mapping[str, str]) -> str:
         for name, value in values.items()
     )
     return f"<dl>{''.join(items)}</dl>"
+
+
+def readable(values: Mapping[str, Any]) -> dict[str, str]:
+    """Spell names and values out: lists with commas, mappings entry by entry, nothing as a dash."""
+
+    def text(value: Any) -> str:
+        if value is None or value in ((), [], {}, ""):
+            return "–"
+        if isinstance(value, (list, tuple)):
+            return ", ".join(map(text, value))
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+    spelled: dict[str, str] = {}
+    for name, value in values.items():
+        label = name.removeprefix("n_").replace("_", " ")
+        if isinstance(value, Mapping):
+            spelled |= {f"{label}: {inner}": given for inner, given in readable(value).items()}
+        else:
+            spelled[label] = text(value)
+    return spelled
 
 
 def schedule_boxes(schedule: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mambattn import plots
 from mambattn.plots import FAMILY_COLORS, decimals, format_number, metric_label
-from mambattn.report._markup import cell, facts, page, schedule_boxes, section, table
+from mambattn.report._markup import cell, facts, page, readable, schedule_boxes, section, table
 from mambattn.report._svg import figure_block
 
 if TYPE_CHECKING:
@@ -277,34 +277,14 @@ def _facts(comparison: Comparison) -> str:
         "facts",
         "Data, settings, machine",
         *([f"<h3>Notes</h3><ul>{notes}</ul>"] if notes else []),
-        "<h3>Data</h3>" + facts(_readable(comparison.data)),
-        "<h3>Settings</h3>" + facts(_readable(comparison.settings)),
-        "<h3>Machine</h3>" + facts(_readable(comparison.machine)),
+        "<h3>Data</h3>" + facts(readable(comparison.data)),
+        "<h3>Settings</h3>" + facts(readable(comparison.settings)),
+        "<h3>Machine</h3>" + facts(readable(comparison.machine)),
         "<h3>Run it again</h3>",
         f"<pre><code>{escape(_command(comparison))}</code></pre>",
         "<p>Add <code>--drop</code> for columns of the file that were left out; settings of the models and of the "
         "training that are not at their defaults are listed above.</p>",
     )
-
-
-def _readable(values: Mapping[str, Any]) -> dict[str, str]:
-    """Spell names and values out: lists with commas, mappings entry by entry, nothing as a dash."""
-
-    def text(value: Any) -> str:
-        if value is None or value in ((), [], {}, ""):
-            return "–"
-        if isinstance(value, (list, tuple)):
-            return ", ".join(map(text, value))
-        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-    spelled: dict[str, str] = {}
-    for name, value in values.items():
-        label = name.removeprefix("n_").replace("_", " ")
-        if isinstance(value, Mapping):
-            spelled |= {f"{label}: {inner}": given for inner, given in _readable(value).items()}
-        else:
-            spelled[label] = text(value)
-    return spelled
 
 
 def _command(comparison: Comparison) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mambattn._errors import ConfigError, ShapeError
-from mambattn.plots import as_array, kind_color, promise
+from mambattn._errors import ConfigError
+from mambattn.report._explain_columns import importance_section, order_section
+from mambattn.report._explain_data import check_one_input, script_data
+from mambattn.report._explain_pairs import pairs_section
 from mambattn.report._explain_sections import (
     attribution_section,
     controls,
@@ -19,10 +21,12 @@ from mambattn.report._explain_sections import (
 )
 from mambattn.report._markup import facts as fact_list
 from mambattn.report._markup import page, section
-from mambattn.report._pack import pack
 
 if TYPE_CHECKING:
+    from mambattn.explain.joint import JointEffects
+    from mambattn.explain.order import OrderEffects
     from mambattn.explain.results import Attribution, Flow, LayerMap, Reach
+    from mambattn.explain.tables import RowExplanation
 
 __all__ = ["explain_page"]
 
@@ -41,12 +45,17 @@ def explain_page(
     facts: Mapping[str, str] | None = None,
     *,
     values: Sequence[Sequence[Any]] | None = None,
+    output: str | None = None,
+    explained: RowExplanation | None = None,
+    joint: JointEffects | None = None,
+    order: OrderEffects | None = None,
 ) -> str:
     """Return an explanation as one self-contained HTML page, from 2 to 512 positions.
 
     One picks a row of the batch, a layer, one of its maps and the position that reads, and sees the sources coloured by
-    sign, with numbers; the flow to that position, the attributions of the row and the receptive field follow. Numbers
-    of maps and flow are rounded to 1/127 of the largest in their line.
+    sign, with numbers; the flow to that position and the attributions of the row follow; then, of a table, what holds
+    over all rows: importance, pairs of columns, other orders; then the receptive field. What is not given has no
+    section. Numbers of maps and flow are rounded to 1/127 of the largest in their line.
 
     Parameters
     ----------
@@ -68,6 +77,14 @@ def explain_page(
         What else to tell, by name.
     values : sequence of sequences or None, default None
         Value of each source in each row, written beside its name.
+    output : str or None, default None
+        What the scores are parts of, such as "the log-odds of class yes".
+    explained : RowExplanation or None, default None
+        What `mambattn.explain.explain_rows` gives of the same rows, for the importance and the interaction.
+    joint : JointEffects or None, default None
+        What `mambattn.explain.joint_effects` gives of them.
+    order : OrderEffects or None, default None
+        What `mambattn.explain.order_effects` gives of them.
 
     Returns
     -------
@@ -94,16 +111,12 @@ def explain_page(
     batch, _, _, n_sources = maps[0].values.shape
     by_row = [list(map(str, row)) for row in ([names] if not names or isinstance(names[0], str) else names)]
     rows = [f"row {row}" for row in range(batch)] if rows is None else rows
-    _check(batch, n_sources, by_row, maps, flow, attributions, rows, values)
-    data = {
-        "names": by_row,
-        "values": None if values is None else [[_text(value) for value in row] for row in values],
-        "layers": [_layer(one) for one in maps],
-        "flow": None if flow is None else _flow(flow, maps),
-        "attributions": [_attribution(one) for one in attributions],
-    }
-    # Of all characters of JSON only this one could end the element.
-    packed = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    check_one_input(
+        batch, n_sources, by_row, maps, flow, attributions, rows, values, explained=explained, joint=joint, order=order
+    )
+    scored = "the output" if output is None else f"the output ({output})"
+    unit = f"in the units of {scored}"
+    packed = script_data(by_row, maps, flow, attributions, values)
     if len(packed) > _LARGEST:
         raise ConfigError(
             f"`maps` and `flow` must fit into {_LARGEST:,} characters of a page, however they take {len(packed):,}. "
@@ -113,83 +126,30 @@ def explain_page(
         controls(rows),
         maps_section(maps),
         *([] if flow is None else [flow_section(flow)]),
-        *([attribution_section(attributions)] if attributions else []),
+        *([attribution_section(attributions, scored)] if attributions else []),
+        *([] if explained is None else [importance_section(explained, unit)]),
+        *filter(None, [pairs_section(joint, explained, unit)]),
+        *([] if order is None or len(order.names) < 2 else [order_section(order, rows, unit)]),
         *([reach_section(reaches)] if reaches else []),
         reading(),
         *([section("facts", "Model, input, settings", fact_list(facts))] if facts else []),
     ]
+    # Headings are escaped already.
+    links = "".join(
+        f'<a href="#{anchor}">{heading}</a>'
+        for part in body
+        for anchor, heading in re.findall(r'<h2 id="([a-z]+)">(.*?)</h2>', part)
+    )
     header = (
         f'<header><p class="kicker">mambattn · what a model looks at</p><h1>{escape(title)}</h1>'
         f'<p class="summary">{_count(batch, "row")}, {_count(n_sources, "position")}, {_count(len(maps), "layer")} '
-        f"that mix them: {escape(' · '.join(f'{one.layer} {one.kind}' for one in maps))}.</p></header>"
+        f"that mix them: {escape(' · '.join(f'{one.layer} {one.kind}' for one in maps))}.</p>"
+        f'<nav aria-label="Sections">{links}</nav></header>'
     )
     holder = f'<script type="application/json" id="explain-data">{packed}</script>'
     footer = "<footer>Made by mambattn. This page fetches nothing.</footer>"
     return page(title, f"{header}\n<main>\n" + "\n".join(body) + f"\n</main>\n{footer}\n{holder}", extra="explain")
 
 
-def _check(
-    batch: int,
-    n_sources: int,
-    names: Sequence[Sequence[str]],
-    maps: Sequence[LayerMap],
-    flow: Flow | None,
-    attributions: Sequence[Attribution],
-    rows: Sequence[str],
-    values: Sequence[Sequence[Any]] | None,
-) -> None:
-    """Raise `ShapeError` unless all are of one batch and one number of positions."""
-    given: list[tuple[str, tuple[int, int]]] = [("names", (batch, len(row))) for row in names]
-    given += [("names", (len(names), n_sources))] if len(names) > 1 else []
-    given += [("maps", (len(one.values), size)) for one in maps for size in one.values.shape[2:]]
-    given += [("flow", (flow.values.shape[1], flow.values.shape[3]))] if flow is not None else []
-    given += [("rows", (len(rows), n_sources))]
-    # A class token has no score and no value.
-    short = [("attributions", len(one.values), one.values.shape[1]) for one in attributions]
-    short += [("values", len(values), len(row)) for row in values] if values is not None else []
-    given += [(name, (n_rows, n_sources if size <= n_sources else size)) for name, n_rows, size in short]
-    for name, shape in given:
-        if shape != (batch, n_sources):
-            raise ShapeError(
-                f"`{name}` must be of {batch} rows and {n_sources} positions, as the first map is, however it is of "
-                f"{shape[0]} and {shape[1]}. Use results of one input."
-            )
-
-
-def _layer(one: LayerMap) -> dict[str, Any]:
-    return {
-        "layer": one.layer,
-        "kind": one.kind,
-        "color": kind_color(one.kind),
-        "labels": list(one.labels),
-        "maps": [[pack(matrix) for matrix in as_array(values)] for values in one.values],
-    }
-
-
-def _flow(flow: Flow, maps: Sequence[LayerMap]) -> dict[str, Any]:
-    kinds = {one.layer: f"{one.layer} {one.kind}" for one in maps}
-    return {
-        "layers": [kinds.get(layer, str(layer)) for layer in flow.layers],
-        "positions": list(flow.positions),
-        "maps": [[pack(matrix) for matrix in as_array(layer)] for layer in flow.values],
-    }
-
-
-def _attribution(one: Attribution) -> dict[str, Any]:
-    return {
-        "method": one.method,
-        "values": [[_number(value) for value in row] for row in as_array(one.values)],
-        "promises": [promise(one, row) for row in range(len(one.values))],
-    }
-
-
 def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _number(value: float) -> float | None:
-    return float(f"{value:.5g}") if abs(value) < float("inf") else None
-
-
-def _text(value: Any) -> str:
-    return "missing" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
 import pickle
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -14,12 +12,11 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
-from joblib.externals.loky import ProcessPoolExecutor, process_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky import ProcessPoolExecutor
 
-from mambattn._errors import MambAttnError
 from mambattn.compare._budget import Budget
 from mambattn.compare._fitting import Fit, Outcome, Workload, fit_fold
+from mambattn.training.workers import open_pool
 
 __all__ = ["Workers", "open_workers", "run_fits"]
 
@@ -80,28 +77,9 @@ def open_workers(work: Workload, n_jobs: int) -> Iterator[Workers]:
     with tempfile.TemporaryDirectory(prefix="mambattn-") as folder:
         path = Path(folder) / "workload.pickle"
         path.write_bytes(pickle.dumps(work))
-        # loky starts its workers without running the caller's script again, so a script needs no main guard.
-        pool = ProcessPoolExecutor(n_jobs, initializer=_start_worker, env={"OMP_NUM_THREADS": "1"})
-        completed = False
-        try:
+        mend = "Use n_jobs=1; with the same `out`, the fits that are done are kept."
+        with open_pool(n_jobs, mend=mend, warm_up=_warm_up) as pool:
             yield _Processes(pool, path, n_jobs)
-            completed = True
-        except TerminatedWorkerError as error:
-            raise MambAttnError(
-                "A worker process was killed, most often for lack of memory. Use n_jobs=1; with the same `out`, the "
-                "fits that are done are kept."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, kill_workers=not completed)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C, which every process of a terminal gets, to the parent; and be ready for the first fit."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Where psutil is installed, loky replaces a worker that grew by 300 MB, as it takes that for a leak. A table and a
-    # CUDA context are no leak, and a new worker pays for its imports again.
-    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
-    _warm_up()
 
 
 def _warm_up() -> None:

@@ -1,0 +1,128 @@
+"""A Ray cluster of which a node dies gives the same results, and leaves nothing behind."""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from mambattn._errors import BackendUnavailableError, ConfigError, MambAttnError
+from mambattn.recall import pool, run, running
+from mambattn.recall.outcome import run_cell
+
+pytestmark = pytest.mark.slow  # a cluster takes ten seconds to start
+
+ray = pytest.importorskip("ray")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Start a head with one CPU; what its nodes started is gone afterwards."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
+    assert not ray.is_initialized()
+    assert not [
+        process for process in psutil.Process().children(recursive=True) if "ray" in " ".join(process.cmdline())
+    ]
+
+
+def kill_node(cluster, node):
+    """End all processes of a node at once, as when its machine is lost."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    for process in raylet.children(recursive=True):
+        process.kill()
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster, tiny, kept, tmp_path, monkeypatch, capfd):
+    study = tiny(archs=("mamba", "learned", "hybrid_a"), steps=110)
+    run(study, tmp_path / "here", workers=1)
+    doomed = cluster.add_node(num_cpus=1)
+    doomed_id, hung, out = doomed.node_id, tmp_path / "hung", tmp_path / "ray"
+
+    def run_cell_on_a_node(*call):
+        """On the doomed node, hang at step 100; elsewhere, begin only then: so it has a cell, whoever is faster."""
+        here = ray.get_runtime_context().get_node_id()
+
+        def hang(n_done):
+            if here == doomed_id and n_done == 100:
+                hung.write_text(str(call[4]))
+                time.sleep(600)
+
+        while here != doomed_id and not hung.exists():
+            time.sleep(0.02)
+        return run_cell(*call, progress=hang)
+
+    n_steps = []
+
+    def kill():
+        while not hung.exists():
+            time.sleep(0.02)
+        kill_node(cluster, doomed)
+        n_steps.append(int(load_file(Path(hung.read_text()))["step"]))
+
+    monkeypatch.setattr(running, "run_cell", run_cell_on_a_node)
+    monkeypatch.setattr(running, "_SAVE_EVERY", 0.0)
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    capfd.readouterr()
+    results = run(study, out, ray=cluster.address)
+    killer.join()
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert len(said.out.splitlines()) <= 1  # Ray's word that the call of the lost node is tried again
+    assert n_steps == [99]
+    assert kept(out) == kept(tmp_path / "here")
+    assert len(results.rows) == 6
+    assert not list((out / "checkpoints").iterdir())
+
+
+def test_a_cluster_of_the_caller_stays_up(cluster, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(pool, "_N_RETRIES", 1)
+
+    def call(number, n_deaths):
+        """Kill the process until it was killed so often; refuse odd numbers."""
+        died = list(tmp_path.glob(f"{number}-*"))
+        if len(died) < n_deaths:
+            (tmp_path / f"{number}-{len(died)}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number % 2:
+            raise ConfigError(f"`number` must be even, however number={number}.")
+        return number
+
+    def results(*calls):
+        return sorted(pool.run_on_ray(call, calls, cluster.address, n_cpus=1, n_gpus=0))
+
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        capfd.readouterr()
+        assert results((2, 0), (4, 1), (6, 0)) == [2, 4, 6]
+        with pytest.raises(ConfigError, match=r"^`number` must be even, however number=3\.$"):
+            results((3, 0))
+        message = r"^A cell was lost on the Ray cluster 2 times, most often for lack of memory\. Use larger nodes\. With the same `out`, "
+        with pytest.raises(MambAttnError, match=message):
+            results((8, 2))
+        assert capfd.readouterr().err == ""
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_no_cluster_is_said_so():
+    with pytest.raises(
+        BackendUnavailableError,
+        match=r"^There is no Ray cluster at ray='auto' \(.*\)\. Start one with `ray start --head`, or use 'local'\.$",
+    ):
+        next(pool.run_on_ray(len, [(-1,)], "auto", n_cpus=1, n_gpus=0))

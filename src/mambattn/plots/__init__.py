@@ -3,13 +3,15 @@
 Every function draws into a new `matplotlib.figure.Figure`, or into the axes it is given, and changes no global state.
 """
 
-from mambattn.plots._signed import as_array, kind_color
+from mambattn.plots._lines import LineStyle, arch_label, line_styles
+from mambattn.plots._signed import as_array, figures_of_three, kind_color
 from mambattn.plots._style import FAMILY_COLORS, GRID, INK, LETTER_COLORS, MUTED, decimals, format_number, metric_label
 from mambattn.plots.attribution import attribution_row, promise, token_text
 from mambattn.plots.fit import calibration, learning_curves, residuals
 from mambattn.plots.leaderboard import leaderboard_intervals, scores_by_fold
 from mambattn.plots.maps import layer_grid, receptive_field, rollout_layers
 from mambattn.plots.overall import importance, interaction, perturbation
+from mambattn.plots.recall import delay_sweep, delay_sweeps, length_curves, sweep_accuracies
 from mambattn.plots.schedules import schedule_strip
 
 __all__ = [
@@ -18,10 +20,15 @@ __all__ = [
     "INK",
     "LETTER_COLORS",
     "MUTED",
+    "LineStyle",
+    "arch_label",
     "as_array",
     "attribution_row",
     "calibration",
     "decimals",
+    "delay_sweep",
+    "delay_sweeps",
+    "figures_of_three",
     "format_number",
     "importance",
     "interaction",
@@ -29,6 +36,8 @@ __all__ = [
     "layer_grid",
     "leaderboard_intervals",
     "learning_curves",
+    "length_curves",
+    "line_styles",
     "metric_label",
     "perturbation",
     "promise",
@@ -37,5 +46,6 @@ __all__ = [
     "rollout_layers",
     "schedule_strip",
     "scores_by_fold",
+    "sweep_accuracies",
     "token_text",
 ]

@@ -2,5 +2,6 @@
 
 from mambattn.report.compare import compare_page
 from mambattn.report.explain import explain_page
+from mambattn.report.recall import recall_page, write_recall_report
 
-__all__ = ["compare_page", "explain_page"]
+__all__ = ["compare_page", "explain_page", "recall_page", "write_recall_report"]

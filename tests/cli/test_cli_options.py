@@ -17,6 +17,9 @@ OPTIONS = {
     "predict": "model data --out --proba",
     "explain": "model data --text --ids --target --method --rows --background --evaluate --random-state --json --out",
     "describe": "what --d-model --seq-len --json",
+    "recall": "--preset --tasks --archs --seeds --lrs --steps --train-length --lengths --d-model --n-heads --d-state "
+    "--norm-position --mlp --batch --betas --clip --lr-schedule --n-validation --n-test --n-threads --device --chain "
+    "--time-limit --workers --ray --json --out",
     "bench": "--case --op --all --list --device --threads --rounds --json",
 }
 DEFAULTS = {
@@ -25,9 +28,10 @@ DEFAULTS = {
     "predict": {"out": "-"},
     "explain": {"method": "lrp", "n_rows": 32, "random_state": 0},
     "describe": {},
+    "recall": {"tasks": "induction", "seeds": "5", "steps": 4000, "device": "auto"},
     "bench": {"device": "auto", "threads": 1, "rounds": 7},
 }
-REPEATABLE = {"schedules", "ablate", "drop", "categorical", "settings", "cases", "ops"}
+REPEATABLE = {"schedules", "ablate", "drop", "categorical", "settings", "cases", "ops", "chains"}
 
 
 def test_the_commands_and_their_options_are_these():

@@ -1,4 +1,4 @@
-"""The command line: ``mambattn compare | fit | predict | explain | describe | bench``, one file a command.
+"""The command line: ``mambattn compare | fit | predict | explain | describe | recall | bench``, one file a command.
 
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
@@ -12,6 +12,7 @@ from mambattn.cli.describe import describe
 from mambattn.cli.explain import explain
 from mambattn.cli.fit import fit
 from mambattn.cli.predict import predict
+from mambattn.cli.recall import recall
 
 __all__ = ["main"]
 
@@ -26,5 +27,5 @@ def main() -> None:
     """
 
 
-for _command in (compare, fit, predict, explain, describe, bench):
+for _command in (compare, fit, predict, explain, describe, recall, bench):
     main.add_command(_command)

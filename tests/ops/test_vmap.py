@@ -137,7 +137,7 @@ def test_packed_sequences_are_shared_and_not_mapped_over() -> None:
 @pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_steps(backend: str) -> None:
     torch.manual_seed(4)
-    u, dt, A, B, C, D, z, bias = scan_inputs()
+    u, dt, A, B, C, D, z, _ = scan_inputs()
     state, past = draw(BATCH, 6, 4), draw(BATCH, 2, 6)
     x, dt2, A2, B2, C2, D2, z2 = ssd_inputs()
     state2 = draw(BATCH, 4, 3, 5)

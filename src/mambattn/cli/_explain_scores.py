@@ -22,7 +22,8 @@ Method = Callable[["nn.Module"], "Attribution"]
 _READING = (
     "gap: how much longer the output lasts when the sources of lowest score are taken away first than when those of "
     "highest score are; beyond the random gaps a method knows more than chance. A correlation near 0 says that the "
-    "scores depend on what was learned; rollouts show where information flows, whatever is predicted, and keep one."
+    "scores depend on what was learned; rollouts show where information flows, whatever is predicted, and keep one, as "
+    "gradient × map does in part."
 )
 
 
@@ -129,7 +130,7 @@ def score_methods(
             for order in ("positive", "negative")
         )
         (promised,) = completeness(found)
-        random = randomisation_test(lambda other, method=method: method(other).values, model, copies=3, seed=seed)
+        random = randomisation_test(lambda other, method=method: method(other).values, model, seed=seed)
         scores.append(
             MethodScore(name, found, positive, negative, promised.mean_error, promised.absorbed, random.correlation)
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import BackendUnavailableError
+from mambattn.explain.path import integrate_path
 from mambattn.explain.relevance import relative_error
 from mambattn.explain.results import Attribution
 from mambattn.explain.sites import hooked
@@ -66,12 +67,15 @@ def integrated_gradients(
 ) -> Attribution:
     """Give integrated gradients, through captum.
 
-    ``values_j = Σ_d (x_jd − b_jd) ∫_0^1 ∂output/∂x_jd (b + s (x − b)) ds`` (arXiv 1703.01365, equation 1), by
-    Gauss-Legendre quadrature; their sum is ``output(x) − output(b)``.
+    ``values_j = Σ_d (x_jd − b_jd) ∫_0^1 ∂output/∂x_jd (b + s (x − b)) ds`` (arXiv 1703.01365, equation 1); their sum
+    is ``output(x) − output(b)``.
 
-    Zeros are where a norm is all but a step: of a model that begins with one (pre-norm), most of the change on the path
-    from zeros happens in its first hundredths, between the points. The error tells; a mean of tokens as the baseline
-    mends it.
+    Even points would miss what happens between them: at zeros a norm is all but a step, and of a model that begins with
+    one (pre-norm) most of the change on the path from zeros lies in its first hundredths. So the path of each row is
+    cut where its own gradients do not add up to the change of the output (`mambattn.explain.path`). On trained models
+    the sum is within 1 % in every row, from zeros too. What is left is the path on which the output goes up and down by
+    far more than it changes from end to end, as from zeros through a head with ReLU: there the error, being relative to
+    that change, tells.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ def integrated_gradients(
         Where the path starts, anything that broadcasts to the tokens; None is zeros. For a table take the mean of the
         tokens over background rows, for a language model that of its embeddings.
     n_steps : int, default 64
-        Points of the quadrature.
+        Gradients along the path, of each row. The output is asked for twice as often beside them, without gradient.
 
     Returns
     -------
@@ -115,14 +119,20 @@ def integrated_gradients(
     tokens = trace(model, x).x.detach()
     start = baseline_tokens(baseline, tokens)
     run = _scored(model, target)
+    method = captum.IntegratedGradients(run, multiply_by_inputs=False)
+
+    def output(at: Tensor) -> Tensor:
+        with torch.no_grad():
+            return run(at)
+
+    def mean_gradient(low: Tensor, high: Tensor) -> Tensor:
+        return method.attribute(high, low, n_steps=1).detach()
+
     with hooked(model), torch.enable_grad():
-        # As many rows at a time as there are: a target that tells the rows apart meets them in their order.
-        method = captum.IntegratedGradients(run)
-        values = method.attribute(tokens, start, n_steps=n_steps, internal_batch_size=len(tokens)).detach().sum(-1)
-    with hooked(model), torch.no_grad():
-        output, before = run(tokens), run(start)
-    error = relative_error(values.sum(1), output - before)
-    return Attribution("integrated gradients", values.to(tokens), error, before / output)
+        values = integrate_path(output, mean_gradient, start, tokens, n_steps)
+        before, after = output(start), output(tokens)
+    error = relative_error(values.sum(1), after - before)
+    return Attribution("integrated gradients", values, error, before / after)
 
 
 def occlusion(model: nn.Module, x: Tensor, target: Target, baseline: Tensor | None = None) -> Attribution:

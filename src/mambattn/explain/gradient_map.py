@@ -53,6 +53,11 @@ def gradient_times_map(model: nn.Module, x: Tensor, target: Target, form: str = 
     mixer the stream and what the block gives. With M = I + S, each has S for either part, and I only what the layer
     reads of the stream; the released form divides by the sum over both parts.
 
+    Both show flow for a good part: the gradient is of one output, but I and, in the released form, the map stay what
+    they are whatever was learned. By `mambattn.explain.randomisation_test` they keep .26 to .38 of rank correlation
+    where the last token is read, which I puts first (without that token .13 at most), and the released form .75 on a
+    table; of one output speak `lrp`, `integrated_gradients` and `occlusion`.
+
     Parameters
     ----------
     model : nn.Module

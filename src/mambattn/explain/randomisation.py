@@ -44,7 +44,7 @@ class Randomisation:
 def randomisation_test(
     make_scores: Callable[[nn.Module], Tensor],
     model: nn.Module,
-    copies: int | Iterable[nn.Module] = 5,
+    copies: int | Iterable[nn.Module] = 10,
     *,
     seed: int = 0,
 ) -> Randomisation:
@@ -53,6 +53,11 @@ def randomisation_test(
     An explanation that depends on what the model computes for its output has a correlation near 0; one that shows what
     any such model does, as flows from near tokens do, keeps a high one.
 
+    All weights are random at once, which is the end of the paper's cascade. Spearman's correlation is taken over the
+    sources of each row, of the scores with their signs, and averaged over rows and copies. Without signs, which the
+    paper has beside it, more is kept: a source near its baseline counts little under any weights. One copy may give
+    all rows of a table the same sign: there single copies are .3 away from the mean of many, so take many.
+
     Parameters
     ----------
     make_scores : callable
@@ -60,7 +65,7 @@ def randomisation_test(
         ``lambda model: lrp(model, x, target=1).values``.
     model : nn.Module
         The model, which is left as it is.
-    copies : int or iterable of nn.Module, default 5
+    copies : int or iterable of nn.Module, default 10
         How many copies with the model's weights shuffled within each tensor: of the same size and range, without
         anything that was learned. Or models of the same kind, such as some that were never trained.
     seed : int, default 0

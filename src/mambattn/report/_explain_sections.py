@@ -21,7 +21,7 @@ _METHODS = {
     "rollout": ("what a position has gathered from the input through all layers", "flow only", "keeps most of it"),
     "receptive field": ("how far a head or channel reads", "flow only", "keeps most of it"),
     "lrp": ("shares of one output, by relevance passed backwards", "class-specific", "changes"),
-    "gradient × map": ("maps of the layers, weighted by the gradient of one output", "class-specific", "changes"),
+    "gradient × map": ("maps of the layers, weighted by the gradient of one output", "mostly flow", "keeps part of it"),
     "integrated gradients": ("shares of one output's distance from a baseline", "class-specific", "change"),
     "occlusion": ("what one output loses without a source", "class-specific", "changes"),
 }

@@ -96,9 +96,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _of_members(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Give x Wᵀ + b for the rows x of a member under torch.vmap, as one batched product over members.
 
-    More axes of x would repeat the weights for each of them. On a GPU the rows are cut into parts, though, which repeats
-    the weights on purpose: their gradient is a sum over all rows, and in parts more of the GPU works on it (forward and
-    backward of 15 members, 2048 rows, 128 × 64: 71 instead of 115 µs on an H100).
+    More axes of x would repeat the weights for each of them. On a GPU the rows are cut into parts, though, which
+    repeats the weights on purpose: their gradient is a sum over all rows, and in parts more of the GPU works on it
+    (forward and backward of 15 members, 2048 rows, 128 × 64: 71 instead of 115 µs on an H100).
     """
     parts = _PARTS if weight.device.type == "cuda" and len(x) % _PARTS == 0 else 1
     y = torch.bmm(x.unflatten(0, (parts, -1)), weight.T.expand(parts, -1, -1)).flatten(0, 1)

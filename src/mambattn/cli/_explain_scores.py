@@ -22,8 +22,8 @@ Method = Callable[["nn.Module"], "Attribution"]
 _READING = (
     "gap: how much longer the output lasts when the sources of lowest score are taken away first than when those of "
     "highest score are; beyond the random gaps a method knows more than chance. A correlation near 0 says that the "
-    "scores depend on what was learned; rollouts show where information flows, whatever is predicted, and keep one, as "
-    "gradient × map does in part."
+    "scores depend on what was learned; rollouts show where information flows, whatever is predicted, and keep one; "
+    "gradient × map keeps one where a single token is read."
 )
 
 

@@ -21,17 +21,24 @@ ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """Start a head with one CPU; what its nodes started is gone afterwards."""
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch):
+    """Keep what Ray knows of clusters, which it looks up by a file, from other processes; short, for its sockets."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder}
-        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
-        try:
-            yield cluster
-        finally:
-            cluster.shutdown()
+        (Path(folder) / "ray").mkdir()
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield
+
+
+@pytest.fixture
+def cluster():
+    """Start a head with one CPU; what its nodes started is gone afterwards."""
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
     assert not ray.is_initialized()
     assert not [
         process for process in psutil.Process().children(recursive=True) if "ray" in " ".join(process.cmdline())

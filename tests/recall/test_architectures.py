@@ -31,6 +31,11 @@ def test_a_name_comes_back(name, options, random):
         "log_scaling": set("AL"),
         "positions": set("ALG") if options.get("positions") == "rotary" else set(schedule),
     }
+    known = ARCHITECTURES.get(name)
+    if "positions" in options and known is not None and known.positions is not None:
+        with pytest.raises(ConfigError, match="`positions` must be left out where the name says them"):
+            parse_architecture(text)
+        return
     if any(not acts[option] & set(schedule) for option in options):
         with pytest.raises(ConfigError, match="has no layer for"):
             parse_architecture(text)

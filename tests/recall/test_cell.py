@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from mambattn.recall import ARCHITECTURES, RecallNetwork, Study, parse_architecture
+from mambattn.recall import cell as cells
 from mambattn.recall.cell import CellTraining, make_network, members_of, training_batches
 from mambattn.tasks import parse_task
 
@@ -48,6 +49,24 @@ def test_a_member_is_a_single_model(arch: str) -> None:
             assert abs(loss.item() - losses[t][m].item()) <= 1e-6
 
 
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_clipping_and_a_constant_rate_are_those_of_the_study(clip: float | None) -> None:
+    study = small("mamba", clip=clip, lr_schedule="constant", betas=(0.9, 0.999))
+    cell = CellTraining(study, "induction", "mamba", torch.device("cpu"), dtype=torch.float64)
+    network = make_network(study, cell.task, "mamba", 3).double()
+    adam = torch.optim.Adam(network.parameters(), study.lrs[0])
+    tokens, queries, targets = training_batches(study, cell.task, 3, 0)
+    for t in range(30):
+        cell.step()
+        adam.zero_grad()
+        loss = F.cross_entropy(network(tokens[t], queries[t]).flatten(0, 1), targets[t].flatten())
+        loss.backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+        adam.step()
+        assert abs(loss.item() - cell.loss[0].item()) <= 1e-9
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("norm_position", ["post", "pre"])
 def test_no_token_sees_a_later_one(arch: str, norm_position: str) -> None:
@@ -83,7 +102,9 @@ def test_steps_of_later_blocks_see_their_own_sequences() -> None:
         assert torch.equal(cell._block.tokens[:, i], training_batches(study, cell.task, seed, 2).tokens)
 
 
-def test_accuracy_is_that_of_each_member_counted_by_hand() -> None:
+@pytest.mark.parametrize("tokens_at_once", [1 << 16, 7 * 2 * 24])
+def test_accuracy_is_that_of_each_member_counted_by_hand(tokens_at_once: int, monkeypatch) -> None:
+    monkeypatch.setattr(cells, "_TEST_TOKENS", {"cpu": tokens_at_once})
     study = small("hybrid_b")
     cell = CellTraining(study, "recall", "hybrid_b", torch.device("cpu"))
     for _ in range(30):
@@ -96,7 +117,7 @@ def test_accuracy_is_that_of_each_member_counted_by_hand() -> None:
         with torch.no_grad():
             logits = network(batch.tokens, batch.queries)
         right = (logits.argmax(-1) == batch.targets).double().mean()
-        assert accuracy[i] == right
+        assert accuracy[i] == pytest.approx(right.item(), abs=1e-12)
         assert abs(loss[i] - F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())) < 1e-5
 
 
@@ -119,6 +140,16 @@ def test_a_window_makes_global_attention_local() -> None:
     architecture = parse_architecture("hybrid_a:window=4")
     assert architecture.layers == "ML"
     assert architecture.settings(n_heads=1, d_state=4, train_length=16)["L"]["window"] == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_the_last_step_alone_can_be_captured() -> None:
+    study = small("mamba", steps=2)
+    cell = CellTraining(study, "recall", "mamba", torch.device("cuda", 0))
+    cell.step()
+    cell.step()
+    assert int(cell.adam.step_number) == 2
 
 
 @pytest.mark.gpu

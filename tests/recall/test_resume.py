@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mambattn._errors import DataError, MambAttnError
+from mambattn.recall import cell as cells
 from mambattn.recall import outcome as outcomes
 from mambattn.recall import run, running
 from mambattn.recall.cell import CellTraining
@@ -102,23 +103,40 @@ def test_a_cell_goes_on_from_any_step(study, tmp_path, arch):
 
 def test_tests_that_are_done_are_not_made_again(study, tmp_path, monkeypatch):
     call = (study.replace(archs=("learned",), steps=20), "induction", "learned", "cpu", tmp_path / "state.safetensors")
+    monkeypatch.setattr(cells, "_TEST_TOKENS", {"cpu": 24 * 16 * len(study.seeds)})
     uncut = run_cell(*call[:-1])
-    measure, made = CellTraining.measure, []
+    tallies, made = CellTraining.tallies, []
 
-    def stop_at_length_24(training, members, seq_len, *further):
-        if (seq_len, len(made)) == (24, 2):
-            raise KeyboardInterrupt
-        made.append(seq_len)
-        return measure(training, members, seq_len, *further)
+    def stop_within_length_24(training, members, seq_len, *further):
+        for tally in tallies(training, members, seq_len, *further):
+            made.append((seq_len, tally.n))
+            yield tally
+            if seq_len == 24 and made.count((24, 16)) == 1 and not stopped:
+                stopped.append(True)
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(CellTraining, "measure", stop_at_length_24)
+    stopped = []
+    monkeypatch.setattr(CellTraining, "tallies", stop_within_length_24)
     with pytest.raises(KeyboardInterrupt):
         run_cell(*call, save_every=0.0)
-    assert made == [16, 16]
-    made.append(0)
+    first = list(made)
+    assert first[-1] == (24, 16)
     done = run_cell(*call)
-    assert made == [16, 16, 0, 24]
+    assert made[len(first) :] == [(24, 32)]
     assert (done.rows, done.members) == (uncut.rows, uncut.members)
+
+
+def test_a_time_limit_cuts_tests_too(study, tmp_path, monkeypatch):
+    call = (study.replace(archs=("learned",), steps=20), "induction", "learned", "cpu", tmp_path / "state.safetensors")
+    monkeypatch.setattr(cells, "_TEST_TOKENS", {"cpu": 16 * 8 * len(study.seeds)})
+    uncut = run_cell(*call[:-1])
+    clock = iter([0.0] * 23 + [9.0] * 1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(outcomes.time, "time", lambda: next(clock))
+        cut = run_cell(*call, deadline=5.0)
+    assert not cut.finished
+    assert cut.rows[0].steps == 20
+    assert run_cell(*call).rows == uncut.rows
 
 
 def damage(path):
@@ -139,7 +157,7 @@ def damage(path):
 )
 def test_a_damaged_checkpoint_is_refused_by_name(study, tmp_path, harm):
     study = study.replace(archs=("learned",), steps=20)
-    path = Store(tmp_path, study).checkpoint("induction", "learned")
+    path = Store(tmp_path, study, "cpu").checkpoint("induction", "learned")
     cut_after(3, study, "induction", "learned", "cpu", path)
     harm(path)
     with pytest.raises(DataError) as caught:
@@ -176,7 +194,7 @@ def workers_of_this_process():
 @pytest.mark.slow
 def test_a_killed_worker_is_named_and_loses_nothing(study, whole, kept, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "_SAVE_EVERY", 0.0)
-    store = Store(tmp_path, study)
+    store = Store(tmp_path, study, "cpu")
     checkpoint = store.checkpoint("induction", "hybrid_a")
 
     def kill_a_worker():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mambattn._errors import BackendUnavailableError, ConfigError
+from mambattn._errors import BackendUnavailableError, ConfigError, DataError
 from mambattn.recall import Watcher, cell, outcome, pool, run, running
 
 
@@ -50,13 +50,32 @@ def test_the_watcher_learns_how_it_goes(tiny, tmp_path):
 
 
 def test_a_directory_goes_on_with_more_tasks_and_architectures(tiny, tmp_path, kept):
-    for study in (tiny(), tiny(tasks=("delay", "induction"), archs=("nope", "mamba")), tiny(archs=("nope",))):
+    archs = (*tiny().archs, "nope")
+    for study in (tiny(), *[tiny(tasks=("delay", "induction"), archs=archs)] * 2):
         results = run(study, tmp_path / "grown", workers=1)
         assert [(row.task, row.arch, row.seed) for row in results.rows] == [
             (task, arch, seed) for task in study.tasks for arch in study.archs for seed in study.seeds
         ]
-    assert len(kept(tmp_path / "grown")[1]) == 5
+    assert len(kept(tmp_path / "grown")[1]) == 6
     assert run(study, workers=1).rows == results.rows
+    for change, name in (({"archs": ("nope",)}, "archs"), ({"tasks": ("delay",)}, "tasks")):
+        message = (
+            rf"grown' holds a study with '.*' among its {name}, however this one has {name}=.*add what is missing\.$"
+        )
+        with pytest.raises(DataError, match=message):
+            run(study.replace(**change), tmp_path / "grown", workers=1)
+    settings = json.loads((tmp_path / "grown" / "settings.json").read_text())
+    (tmp_path / "grown" / "settings.json").write_text(json.dumps({**settings, "device": "cuda"}))
+    assert run(study, tmp_path / "grown", workers=1).rows == results.rows  # nothing is left to train
+    with pytest.raises(DataError, match=r"trained on cuda, however this machine would go on on cpu, .* device='cuda'"):
+        run(study.replace(archs=(*archs, "rotary")), tmp_path / "grown", workers=1)
+
+
+def test_a_split_without_sequences_is_refused_before_anything_is_trained(tiny, tmp_path):
+    study = tiny(tasks=("induction", "induction:markers=2:vocab=4"), train_length=8, lengths=(3, 8))
+    with pytest.raises(ConfigError, match="too few different ones"):
+        run(study, tmp_path / "none", workers=1)
+    assert not (tmp_path / "none").exists()
 
 
 def test_no_more_than_the_cell_under_way_has_a_checkpoint(tiny, tmp_path, monkeypatch):
@@ -109,11 +128,11 @@ def test_the_rows_are_what_a_closer_look_finds(tiny):
     for _ in range(40):
         training.step()
     right, loss = training.measure(range(4), 16, 32, "validation")
-    worth = {lr: (sum(right[i::2].tolist()), -sum(loss[i::2].tolist())) for i, lr in enumerate(study.lrs)}
+    worth = {lr: (sum(right[i::2]), -sum(loss[i::2])) for i, lr in enumerate(study.lrs)}
     best = max(worth, key=lambda lr: worth[lr])
     chosen = [i for i, (_, lr) in enumerate(cell.members_of(study)) if lr == best]
     for row, i in zip(results.rows, chosen, strict=False):  # the rows of mamba come first
-        curve = {n: float(training.measure([i], n, 32, "test")[0]) for n in study.lengths}
+        curve = {n: training.measure([i], n, 32, "test")[0][0] for n in study.lengths}
         assert (row.seed, row.lr, dict(row.accuracy), row.solved) == (
             cell.members_of(study)[i][0],
             best,

@@ -31,23 +31,25 @@ def outcome(task="induction", arch="mamba"):
 
 
 def test_outcomes_come_back(tmp_path, tiny):
-    store = Store(tmp_path / "new" / "deep", tiny())
+    store = Store(tmp_path / "new" / "deep", tiny(), "cpu")
     assert store.read() == {}
     for arch in ("mamba", "learned"):
         store.add(outcome(arch=arch))
-    assert Store(store.out, tiny()).read() == {("induction", arch): outcome(arch=arch) for arch in ("mamba", "learned")}
+    assert Store(store.out, tiny(), "cpu").read() == {
+        ("induction", arch): outcome(arch=arch) for arch in ("mamba", "learned")
+    }
     assert json.loads((store.out / "settings.json").read_text()) == tiny().to_dict()
 
 
 def test_every_cell_has_a_checkpoint_of_its_own(tmp_path, tiny):
-    store = Store(tmp_path, tiny())
+    store = Store(tmp_path, tiny(), "cpu")
     names = [store.checkpoint(task, arch).name for task in TASKS for arch in ARCHS]
     assert len({name.lower() for name in names}) == len(names)
     assert all(re.fullmatch(r"[\w.=-]+\.safetensors", name, re.ASCII) for name in names)
 
 
 def test_a_finished_cell_leaves_no_state_behind(tmp_path, tiny):
-    store = Store(tmp_path, tiny())
+    store = Store(tmp_path, tiny(), "cpu")
     mine, other = (store.checkpoint("induction", arch) for arch in ("mamba", "mamba:positions=learned"))
     half = mine.with_name(f"{mine.name}.123.part")
     for path in (mine, half, other):
@@ -67,7 +69,7 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
 @pytest.mark.parametrize("cut", ["", '{"rows": [{"task": "indu', "{"])
 @pytest.mark.parametrize("n_whole", [0, 1])
 def test_a_half_written_line_is_forgotten(tmp_path, tiny, cut, n_whole):
-    store = Store(tmp_path, tiny())
+    store = Store(tmp_path, tiny(), "cpu")
     whole = "".join(json.dumps(outcome().to_dict()) + "\n" for _ in range(n_whole))
     (tmp_path / "cells.jsonl").write_text(whole + cut)
     assert list(store.read()) == [("induction", "mamba")] * n_whole
@@ -84,7 +86,7 @@ def test_a_half_written_line_is_forgotten(tmp_path, tiny, cut, n_whole):
     ],
 )  # fmt: skip
 def test_a_damaged_line_is_refused_by_number(tmp_path, tiny, line):
-    store = Store(tmp_path, tiny())
+    store = Store(tmp_path, tiny(), "cpu")
     store.add(outcome())
     with (tmp_path / "cells.jsonl").open("a") as file:
         file.write(line + "\n")
@@ -103,7 +105,7 @@ def test_a_damaged_line_is_refused_by_number(tmp_path, tiny, line):
     ],
 )
 def test_the_directory_of_another_study_is_refused_and_left_alone(tmp_path, tiny, changes, said):
-    Store(tmp_path, tiny())
+    Store(tmp_path, tiny(), "cpu")
     before = (tmp_path / "settings.json").read_bytes()
     with pytest.raises(DataError) as caught:
         run(tiny(**changes), tmp_path)
@@ -117,16 +119,16 @@ def test_a_file_is_no_directory(tmp_path, tiny):
     with pytest.raises(
         DataError, match=r"^`out` must be a directory, however '.*file' is a file\. Use another name\.$"
     ):
-        Store(path, tiny())
+        Store(path, tiny(), "cpu")
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[1]", "3"])
 def test_cells_of_unknown_settings_are_refused(tmp_path, tiny, text):
-    Store(tmp_path, tiny()).add(outcome())
+    Store(tmp_path, tiny(), "cpu").add(outcome())
     settings = tmp_path / "settings.json"
     settings.unlink() if text is None else settings.write_text(text)
     message = (
         r"settings\.json' must hold the settings of the study in its directory, however .*\. Use another directory\.$"
     )
     with pytest.raises(DataError, match=message):
-        Store(tmp_path, tiny())
+        Store(tmp_path, tiny(), "cpu")

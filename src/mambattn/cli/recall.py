@@ -130,7 +130,11 @@ def _holds(place: Path, study: Study) -> bool:
         before = json.loads((place / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(before, dict) and before | study.identity() == before
+    return (
+        isinstance(before, dict)
+        and before | study.identity() == before
+        and all(set(before.get(name) or ()) <= set(getattr(study, name)) for name in ("tasks", "archs"))
+    )
 
 
 def _write(results: Results, chains: tuple[str, ...], out: Path) -> None:
@@ -141,6 +145,8 @@ def _write(results: Results, chains: tuple[str, ...], out: Path) -> None:
     figures = {"length_curves": plots.length_curves(results)}
     if plots.delay_sweeps(results) and results.settings["train_length"] < max(results.settings["lengths"]):
         figures["delay_sweep"] = plots.delay_sweep(results)
+    else:
+        (out / "delay_sweep.png").unlink(missing_ok=True)
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png", dpi=150, facecolor="white")
     write_recall_report(results, out / "report.html", chains=chains)

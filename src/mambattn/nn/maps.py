@@ -86,7 +86,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(torch.tensor([1.0, 2.0]), torch.tensor([[3.0, 4.0]]))
     tensor([11.])
     """
-    if is_under_vmap((weight,)):
+    if x.ndim > 1 and is_under_vmap((weight,)):
         return _of_members(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
     if torch.compiler.is_compiling() or not _suits(x, weight):
         return F.linear(x, weight, bias)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mambattn._errors import DataError
-from mambattn.recall.cell import CellTraining
+from mambattn.recall.cell import CellTraining, Tally
 from mambattn.training.checkpoint import ModelFile
 
 __all__ = ["KeptCell"]
@@ -43,8 +43,8 @@ class KeptCell:
         self.identity = identity
         self.path = path
         self.save_every = save_every
-        self.tests: dict[str, Any] = {}
-        """What came of the tests so far: JSON-ready values, by the name of the test."""
+        self.tests: dict[str, Tally] = {}
+        """What the tests have counted so far, by the name of the test."""
         self._before = 0.0
         if path is not None and path.exists():
             self._restore(path)
@@ -58,7 +58,7 @@ class KeptCell:
 
     @property
     def _n_done(self) -> tuple[int, int]:
-        return self.training.n_done, len(self.tests)
+        return self.training.n_done, sum(tally.n for tally in self.tests.values())
 
     def save_if_due(self) -> None:
         """Save if it is time to."""
@@ -83,4 +83,5 @@ class KeptCell:
         if file.model != _MODEL or {key: file.facts.get(key) for key in self.identity} != self.identity:
             raise DataError(f"{str(path)!r} is a checkpoint of another study or device. {mend}")
         self.training.load_state(file.tensors)
-        self.tests, self._before = dict(file.facts["tests"]), file.facts["seconds"]
+        self.tests = {name: Tally(*tally) for name, tally in file.facts["tests"].items()}
+        self._before = file.facts["seconds"]

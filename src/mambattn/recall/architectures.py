@@ -145,6 +145,11 @@ is 'MM'). Leave it out.
         if option in changes:
             raise ConfigError(f"`{option}` must be given once, however the architecture is {text!r}. Use one of them.")
         changes[option] = value
+    if "positions" in changes and architecture.positions is not None:
+        raise ConfigError(
+            f"`positions` must be left out where the name says them, however the architecture is {text!r}. Use "
+            f"{architecture.schedule}:positions={changes['positions']}."
+        )
     for option, value in changes.items():
         letters = _ACTS_ON.get(value, _ACTS_ON.get(option, ""))
         if letters and not set(letters) & set(architecture.schedule):

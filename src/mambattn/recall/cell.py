@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from mambattn.tasks import Batch, Task, parse_task
 from mambattn.training.population import Population, PopulationAdam
 from mambattn.training.seeding import seeded
 
-__all__ = ["CellTraining", "make_network", "members_of", "training_batches"]
+__all__ = ["CellTraining", "Tally", "make_network", "members_of", "training_batches"]
 
 _BLOCK = 100
 """Training steps whose sequences are drawn at once."""
@@ -26,6 +27,39 @@ _TEST_TOKENS_ELSEWHERE = 1 << 20
 """Tokens that all members together read at once in a test."""
 
 _log = logging.getLogger(__name__)
+
+
+class Tally(NamedTuple):
+    """What a test has counted so far; plain numbers, so that it can be kept as JSON to the bit.
+
+    Parameters
+    ----------
+    n : int
+        Sequences read.
+    right : list of float
+        Of each member, queries answered rightly.
+    loss : list of float
+        Of each member, the sum of the cross-entropies in nats.
+    """
+
+    n: int
+    right: list[float]
+    loss: list[float]
+
+    def means(self, n_asked: int) -> tuple[list[float], list[float]]:
+        """Give accuracy and mean loss of each member.
+
+        Parameters
+        ----------
+        n_asked : int
+            Queries of all sequences.
+
+        Returns
+        -------
+        tuple of list of float
+            Accuracies and losses.
+        """
+        return [x / n_asked for x in self.right], [x / n_asked for x in self.loss]
 
 
 def members_of(study: Study) -> tuple[tuple[int, float], ...]:
@@ -166,7 +200,7 @@ class CellTraining:
             self._replay()
         self.n_done += 1
 
-    def measure(self, members: Sequence[int], seq_len: int, n: int, split: str) -> tuple[Tensor, Tensor]:
+    def measure(self, members: Sequence[int], seq_len: int, n: int, split: str) -> tuple[list[float], list[float]]:
         """Test members on sequences that all of them share.
 
         Parameters
@@ -182,26 +216,45 @@ class CellTraining:
 
         Returns
         -------
-        accuracy : Tensor of shape (len(members),)
-            Share of the queries answered rightly.
-        loss : Tensor of shape (len(members),)
-            Mean cross-entropy in nats.
+        accuracy : list of float
+            Of each member, the share of the queries answered rightly.
+        loss : list of float
+            Of each member, the mean cross-entropy in nats.
+        """
+        *_, tally = self.tallies(members, seq_len, n, split)
+        return tally.means(n * self.task.n_queries)
+
+    def tallies(
+        self, members: Sequence[int], seq_len: int, n: int, split: str, before: Tally | None = None
+    ) -> Iterator[Tally]:
+        """Test members a few sequences at a time, so that a long test can be kept and go on.
+
+        Parameters
+        ----------
+        members, seq_len, n, split
+            As in `measure`.
+        before : Tally or None, default None
+            Where an earlier test came to.
+
+        Yields
+        ------
+        Tally
+            What there is so far; the last one is of all `n` sequences.
         """
         batch = self.task.draw(n, seq_len, seed=0, split=split, device=self.device)
         weights = self.population.weights.detach()[list(members)]
         limit = _TEST_TOKENS.get(self.device.type, _TEST_TOKENS_ELSEWHERE)
         n_rows = max(1, limit // (len(members) * seq_len))
-        right = torch.zeros(len(members), device=self.device, dtype=torch.float64)
-        loss = torch.zeros_like(right)
-        with torch.no_grad():
-            for rows in range(0, n, n_rows):
-                part = [x[rows : rows + n_rows].expand(len(members), -1, -1) for x in batch]
-                tokens, queries, targets = part
+        tally = before or Tally(0, [0.0] * len(members), [0.0] * len(members))
+        while tally.n < n:
+            here = slice(tally.n, min(tally.n + n_rows, n))
+            tokens, queries, targets = (x[here].expand(len(members), -1, -1) for x in batch)
+            with torch.no_grad():
                 logits = self.population(tokens, queries, weights=weights)
-                right += (logits.argmax(-1) == targets).double().sum((1, 2))
-                loss += _cross_entropy(logits, targets).double().sum((1, 2))
-        n_asked = batch.targets.numel()
-        return (right / n_asked).cpu(), (loss / n_asked).cpu()
+                right = (logits.argmax(-1) == targets).double().sum((1, 2))
+                loss = _cross_entropy(logits, targets).double().sum((1, 2))
+            tally = Tally(here.stop, _added(tally.right, right), _added(tally.loss, loss))
+            yield tally
 
     def _draw(self, block: int) -> None:
         drawn = [training_batches(self.study, self.task, seed, block, self.device) for seed in self.study.seeds]
@@ -232,6 +285,7 @@ class CellTraining:
             with torch.cuda.stream(stream):
                 for _ in range(3):
                     self._advance()
+                    self.adam.load_state(before)  # a step beyond the last would look beyond the schedule
             torch.cuda.current_stream(self.device).wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
@@ -242,6 +296,10 @@ class CellTraining:
             return None
         self.adam.load_state(before)
         return graph.replay
+
+
+def _added(before: list[float], more: Tensor) -> list[float]:
+    return [a + b for a, b in zip(before, more.tolist(), strict=True)]
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

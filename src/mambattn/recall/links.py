@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from mambattn._errors import ConfigError
 from mambattn.recall import _table
 from mambattn.recall._plain import hint, plain
+from mambattn.recall.architectures import parse_architecture
 from mambattn.recall.claims import CHAIN, MARGIN, MIN_SEEDS, judge, parse_chain
 from mambattn.recall.statistics import t_interval
 
@@ -138,7 +139,11 @@ def measure_links(results: Results, chain: str | None, lengths: Sequence[int] | 
 def _claims(results: Results, chain: str | None) -> Sequence[tuple[str, str, str]]:
     archs = results.settings["archs"]
     if chain is None:
-        return [claim for claim in parse_chain(CHAIN) if claim[0] in archs and claim[2] in archs]
+        meant = {_meaning(name): name for name in archs}
+        own = [
+            (meant.get(_meaning(left)), claim, meant.get(_meaning(right))) for left, claim, right in parse_chain(CHAIN)
+        ]
+        return [(left, claim, right) for left, claim, right in own if left and right]
     claims = parse_chain(chain)
     for name in (name for left, _, right in claims for name in (left, right)):
         if name not in archs:
@@ -147,6 +152,14 @@ def _claims(results: Results, chain: str | None) -> Sequence[tuple[str, str, str
                 f"{hint(name, archs)}"
             )
     return claims
+
+
+def _meaning(name: str) -> Any:
+    """Give what is the same for a named architecture and its schedule: "mamba" is "MM"."""
+    try:
+        return replace(parse_architecture(name), label="")
+    except ConfigError:  # a name of one's own
+        return name
 
 
 def _lengths(results: Results, lengths: Sequence[int] | None) -> tuple[int, ...]:
@@ -183,7 +196,16 @@ def _measure(results: Results, task: str, left: str, claim: str, right: str, len
     else:
         verdict = judge(claim, low, high)
         why = _reason(verdict, claim, right if difference > 0 else left)
+    unsolved = [said for arch in (left, right) if (said := _unsolved(results, task, arch))]
+    if unsolved:
+        why += f" ({', '.join(unsolved)})"
     return Link(task, left, claim, right, n, difference, low, high, verdict, why)
+
+
+def _unsolved(results: Results, task: str, arch: str) -> str:
+    """Name an architecture most of whose seeds lack the task where they trained: its fall says little of length."""
+    solved = [row.solved for row in results.rows_of(task, arch)]
+    return f"{arch} solved {sum(solved)}/{len(solved)}" if 2 * sum(solved) < len(solved) else ""
 
 
 def _reason(verdict: str, claim: str, ahead: str) -> str:

@@ -113,7 +113,10 @@ def run_cell(
                     torch.cuda.synchronize()  # so that the clock speaks of steps taken, not of steps launched
                 progress(training.n_done)
             kept.save_if_due()
-        rows, members = _test(study, task, arch, kept)
+        try:
+            rows, members = _test(study, task, arch, kept, deadline)
+        except TimeoutError:
+            return _cut(study, task, arch, training.n_done, kept.seconds)
         return Outcome(rows, members, kept.seconds)
 
 
@@ -122,25 +125,36 @@ def _cut(study: Study, task: str, arch: str, n_done: int, seconds: float) -> Out
     return Outcome(tuple(rows), (), seconds)
 
 
-def _test(study: Study, task: str, arch: str, kept: KeptCell) -> tuple[tuple[Row, ...], tuple[Mapping[str, Any], ...]]:
+def _tested(
+    kept: KeptCell, members: Sequence[int], seq_len: int, n: int, split: str, deadline: float
+) -> tuple[list[float], list[float]]:
+    """Test members, from where an earlier run came to; raises `TimeoutError` at the deadline, all of it kept."""
+    training, name = kept.training, f"{split} {seq_len}"
+    for tally in training.tallies(members, seq_len, n, split, kept.tests.get(name)):
+        kept.tests[name] = tally
+        kept.save_if_due()
+        if tally.n < n and time.time() >= deadline:
+            kept.save()
+            raise TimeoutError
+    return kept.tests[name].means(n * training.task.n_queries)
+
+
+def _test(
+    study: Study, task: str, arch: str, kept: KeptCell, deadline: float
+) -> tuple[tuple[Row, ...], tuple[Mapping[str, Any], ...]]:
     kept.save()
-    training, tests, pairs = kept.training, kept.tests, members_of(study)
-    if "validation" not in tests:
-        measured = training.measure(range(len(pairs)), study.train_length, study.n_validation, "validation")
-        tests["validation"] = [
-            {"seed": seed, "lr": lr, "accuracy": right, "loss": nats if math.isfinite(nats) else None}
-            for (seed, lr), right, nats in zip(pairs, *(x.tolist() for x in measured), strict=True)
-        ]
-    members = tuple(tests["validation"])
+    pairs = members_of(study)
+    measured = _tested(kept, range(len(pairs)), study.train_length, study.n_validation, "validation", deadline)
+    members = tuple(
+        {"seed": seed, "lr": lr, "accuracy": right, "loss": nats if math.isfinite(nats) else None}
+        for (seed, lr), right, nats in zip(pairs, *measured, strict=True)
+    )
     lr = _best_rate(study.lrs, members)
     chosen = [i for i, (_, rate) in enumerate(pairs) if rate == lr]
-    for seq_len in study.lengths:
-        if str(seq_len) not in tests:
-            tests[str(seq_len)] = training.measure(chosen, seq_len, study.n_test, "test")[0].tolist()
-            kept.save_if_due()
+    found = {length: _tested(kept, chosen, length, study.n_test, "test", deadline)[0] for length in study.lengths}
     rows = []
     for i, seed in enumerate(study.seeds):
-        curve = {seq_len: tests[str(seq_len)][i] for seq_len in study.lengths}
+        curve = {length: accuracies[i] for length, accuracies in found.items()}
         rows.append(Row(task, arch, seed, lr, study.steps, curve[study.train_length] >= _SOLVED, curve))
     return tuple(rows), members
 

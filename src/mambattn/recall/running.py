@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from joblib import cpu_count
 
 from mambattn._errors import ConfigError
@@ -20,6 +21,7 @@ from mambattn.recall.results import Results
 from mambattn.recall.row import Row
 from mambattn.recall.store import Store, write_text
 from mambattn.recall.study import Study
+from mambattn.tasks import parse_task
 from mambattn.training.device import resolve_device
 
 __all__ = ["Watcher", "run"]
@@ -125,7 +127,8 @@ def run(
             raise ConfigError(f"`workers` does not go with `ray`, however workers={workers}, ray={ray!r}. Give one.")
     device = str(resolve_device(study.device))
     watcher = Watcher() if watcher is None else watcher
-    store = None if out is None else Store(Path(out), study)
+    _check_draws(study)
+    store = None if out is None else Store(Path(out), study, torch.device(device).type)
     cells = [(task, arch) for task in study.tasks for arch in study.archs]
     found = {} if store is None else {key: value for key, value in store.read().items() if key in cells}
     watcher.begin(len(cells), len(found))
@@ -145,6 +148,14 @@ def run(
     if store is not None:
         _write(store.out, results)
     return results
+
+
+def _check_draws(study: Study) -> None:
+    """Refuse a task that has no sequences of a split, before anything is trained."""
+    for task in map(parse_task, study.tasks):
+        drawn = [("train", study.train_length), ("validation", study.train_length)]
+        for split, seq_len in (*drawn, *(("test", length) for length in study.lengths)):
+            task.draw(1, seq_len, seed=0, split=split)
 
 
 def _outcomes(

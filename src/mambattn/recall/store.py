@@ -32,8 +32,9 @@ def write_text(path: Path, text: str) -> None:
 class Store:
     """A directory that holds one study: `settings.json`, `cells.jsonl` and `checkpoints/`.
 
-    Cells do not depend on each other, so a directory can go on with more tasks or architectures, but not with other
-    settings.
+    Cells do not depend on each other, so a directory can go on with more tasks or architectures, but not with fewer,
+    whose results would be lost from its files, nor with other settings or another kind of device, which draws other
+    sequences.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ class Store:
         The directory; made where it is missing.
     study : Study
         The study.
+    device : str
+        Where cells that are not there yet will be trained: the type of the device.
 
     Raises
     ------
@@ -48,8 +51,9 @@ class Store:
         If it is a file, or holds a study with other settings or none that can be read.
     """
 
-    def __init__(self, out: Path, study: Study) -> None:
+    def __init__(self, out: Path, study: Study, device: str) -> None:
         self.out = out
+        self.device = device
         self._cells = out / "cells.jsonl"
         self._checkpoints = out / "checkpoints"
         if out.exists() and not out.is_dir():
@@ -58,7 +62,7 @@ class Store:
         if settings.exists() or self._cells.exists():
             self._check(study, settings)
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        write_text(settings, json.dumps(study.to_dict(), indent=1))
+        write_text(settings, json.dumps({**study.to_dict(), "device": self.device}, indent=1))
 
     def _check(self, study: Study, settings: Path) -> None:
         try:
@@ -74,6 +78,21 @@ class Store:
                     f"{str(self.out)!r} holds a study with {name}={before.get(name)!r}, however this one has "
                     f"{name}={value!r}. Use another directory, or the same settings to go on."
                 )
+        for name in ("tasks", "archs"):
+            missing = [value for value in before.get(name) or () if value not in getattr(study, name)]
+            if missing:
+                raise DataError(
+                    f"{str(self.out)!r} holds a study with {missing[0]!r} among its {name}, however this one has "
+                    f"{name}={getattr(study, name)!r}. Use another directory, or add what is missing."
+                )
+        cells = {(task, arch) for task in study.tasks for arch in study.archs}
+        if before.get("device", self.device) != self.device:
+            if cells - self.read().keys():
+                raise DataError(
+                    f"{str(self.out)!r} holds a study trained on {before['device']}, however this machine would go on "
+                    f"on {self.device}, with other sequences. Use device={before['device']!r}, or another directory."
+                )
+            self.device = before["device"]
 
     def checkpoint(self, task: str, arch: str) -> Path:
         """Give the file for the state of a cell.

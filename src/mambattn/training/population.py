@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +58,7 @@ class Population:
         """Give the number of members."""
         return len(self.weights)
 
-    def __call__(self, *inputs: Tensor, weights: Tensor | None = None) -> Any:
+    def __call__(self, *inputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Run every member on its own inputs.
 
         Parameters
@@ -71,14 +70,17 @@ class Population:
 
         Returns
         -------
-        object
+        Tensor
             What the network returns, with the members in front.
         """
 
-        def call(parameters: dict[str, Tensor], *arguments: Tensor) -> Any:
+        def call(parameters: dict[str, Tensor], *arguments: Tensor) -> Tensor:
             return functional_call(self.network, parameters, arguments)
 
-        parameters = dict(self._cut(self.weights if weights is None else weights))
+        weights = self.weights if weights is None else weights
+        parameters = dict(self._cut(weights))
+        if len(weights) == 1:  # as itself, which is twice as fast on a CPU
+            return call({name: x[0] for name, x in parameters.items()}, *(x[0] for x in inputs))[None]
         return torch.vmap(call)(parameters, *inputs)
 
     def state_of(self, member: int) -> dict[str, Tensor]:

@@ -83,6 +83,17 @@ def test_other_rows_than_its_own() -> None:
     torch.testing.assert_close(found[1], networks[0](x[1]))
 
 
+def test_one_member_is_its_network() -> None:
+    network = make("MA", 0)
+    x = torch.randn(1, 2, 5, 8, dtype=torch.float64)
+    population = Population([network])
+    assert torch.equal(population(x)[0], network(x[0]))
+    (gradient,) = torch.autograd.grad(population(x).square().sum(), population.weights)
+    network(x[0]).square().sum().backward()
+    wanted = torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+    torch.testing.assert_close(gradient[0], wanted, rtol=1e-12, atol=1e-12)
+
+
 def test_a_state_goes_on_to_the_bit() -> None:
     def start() -> PopulationAdam:
         population = Population([nn.Linear(3, 2)] * 2)

@@ -94,6 +94,18 @@ def test_one_member_is_its_network() -> None:
     torch.testing.assert_close(gradient[0], wanted, rtol=1e-12, atol=1e-12)
 
 
+def test_members_apart_are_members_together() -> None:
+    networks = [make("MA", seed) for seed in range(3)]
+    x = torch.randn(3, 2, 5, 8, dtype=torch.float64)
+    found = []
+    for apart in (False, True):
+        population = Population(networks, apart=apart)
+        y = population(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), population.weights)))
+    for together, alone in zip(*found, strict=True):
+        torch.testing.assert_close(alone, together, rtol=1e-10, atol=1e-10)
+
+
 def test_a_state_goes_on_to_the_bit() -> None:
     def start() -> PopulationAdam:
         population = Population([nn.Linear(3, 2)] * 2)

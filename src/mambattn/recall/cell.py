@@ -26,6 +26,9 @@ _TEST_TOKENS = {"cpu": 1 << 16}
 _TEST_TOKENS_ELSEWHERE = 1 << 20
 """Tokens that all members together read at once in a test."""
 
+_LARGE = 1 << 15
+"""Numbers of a member's tokens from which on a CPU is faster with one member after the other."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -161,7 +164,10 @@ class CellTraining:
         self.device = device
         members = members_of(study)
         networks = {seed: make_network(study, self.task, arch, seed).to(device, dtype) for seed in study.seeds}
-        self.population = Population([networks[seed] for seed, _ in members])
+        n_numbers = study.batch * study.train_length * study.d_model
+        self.population = Population(
+            [networks[seed] for seed, _ in members], apart=device.type == "cpu" and n_numbers >= _LARGE
+        )
         self.adam = PopulationAdam(
             self.population,
             torch.tensor([lr for _, lr in members], dtype=torch.float64),

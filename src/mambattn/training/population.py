@@ -25,6 +25,9 @@ class Population:
     ----------
     networks : sequence of torch.nn.Module
         The members, of one architecture and without buffers; their parameters are copied.
+    apart : bool, default False
+        Whether a call runs one member after the other instead. On a CPU that is faster where members are large: the
+        tensors of one stay in the caches, and those of all do not.
 
     Raises
     ------
@@ -40,7 +43,7 @@ class Population:
     torch.Size([2, 5, 2])
     """
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
+    def __init__(self, networks: Sequence[nn.Module], *, apart: bool = False) -> None:
         if not networks:
             raise ConfigError("`networks` must hold a network at least, however it is empty. Give one a member.")
         shapes = [{name: parameter.shape for name, parameter in network.named_parameters()} for network in networks]
@@ -50,6 +53,7 @@ class Population:
                 "has buffers. Build every member with the same settings."
             )
         self.network = networks[0]
+        self.apart = apart
         self.shapes = shapes[0]
         rows = [torch.cat([p.detach().flatten() for p in network.parameters()]) for network in networks]
         self.weights = torch.stack(rows).requires_grad_()
@@ -79,8 +83,9 @@ class Population:
 
         weights = self.weights if weights is None else weights
         parameters = dict(self._cut(weights))
-        if len(weights) == 1:  # as itself, which is twice as fast on a CPU
-            return call({name: x[0] for name, x in parameters.items()}, *(x[0] for x in inputs))[None]
+        if self.apart or len(weights) == 1:
+            members = ({name: x[m] for name, x in parameters.items()} for m in range(len(weights)))
+            return torch.stack([call(member, *given) for member, *given in zip(members, *inputs, strict=True)])
         return torch.vmap(call)(parameters, *inputs)
 
     def state_of(self, member: int) -> dict[str, Tensor]:

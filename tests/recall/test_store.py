@@ -8,7 +8,8 @@ import pytest
 from mambattn._errors import DataError
 from mambattn.recall import Row, run
 from mambattn.recall.outcome import Outcome
-from mambattn.recall.store import Store, write_text
+from mambattn.recall.store import Store
+from mambattn.training.files import write_text
 
 TASKS = (
     "induction",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,24 +13,16 @@ import numpy as np
 from mambattn._errors import DataError
 from mambattn.compare._fitting import Fit, Outcome
 from mambattn.compare.results import Comparison, FoldResult
+from mambattn.training.files import whole_file, write_text
 
 __all__ = ["Store"]
 
 _SETTINGS = "settings.json"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old one or the whole new one."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    part.replace(path)
 
 
 class Store:

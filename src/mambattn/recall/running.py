@@ -19,10 +19,11 @@ from mambattn.recall.outcome import Outcome, run_cell
 from mambattn.recall.pool import run_here, run_on_ray, run_on_workers
 from mambattn.recall.results import Results
 from mambattn.recall.row import Row
-from mambattn.recall.store import Store, write_text
+from mambattn.recall.store import Store
 from mambattn.recall.study import Study
 from mambattn.tasks import parse_task
 from mambattn.training.device import resolve_device
+from mambattn.training.files import write_text
 
 __all__ = ["Watcher", "run"]
 

@@ -10,23 +10,9 @@ from mambattn._errors import DataError
 from mambattn.recall.outcome import Outcome
 from mambattn.recall.row import Row
 from mambattn.recall.study import Study
+from mambattn.training.files import write_text
 
-__all__ = ["Store", "write_text"]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old one or the whole new one.
-
-    Parameters
-    ----------
-    path : Path
-        Where.
-    text : str
-        What.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+__all__ = ["Store"]
 
 
 class Store:

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import nn
 
 from mambattn._errors import DataError
+from mambattn.training.files import whole_file
 
 __all__ = ["FORMAT_VERSION", "ModelFile", "check_keys", "digest", "load_weights"]
 
@@ -66,12 +67,8 @@ class ModelFile:
         content = {"format_version": FORMAT_VERSION, "model": self.model, "facts": self.facts}
         text = json.dumps(content | {"sha256": digest(content, tensors)})
         data = save(tensors, metadata={"mambattn": text})
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
+        with whole_file(target) as part:
             part.write_bytes(data)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -127,9 +128,19 @@ def test_a_cluster_of_the_caller_stays_up(cluster, tmp_path, monkeypatch, capfd)
         ray.shutdown()
 
 
-def test_no_cluster_is_said_so():
-    with pytest.raises(
-        BackendUnavailableError,
-        match=r"^There is no Ray cluster at ray='auto' \(.*\)\. Start one with `ray start --head`, or use 'local'\.$",
-    ):
-        next(pool.run_on_ray(len, [(-1,)], "auto", n_cpus=1, n_gpus=0))
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:{port}", "ray://127.0.0.1:{port}", "auto"])
+def test_no_cluster_is_said_so_at_once(address, monkeypatch):
+    monkeypatch.setattr(pool, "_PATIENCE", 0.5)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening, so that nothing answers
+        port = taken.getsockname()[1]
+        address = address.format(port=port)
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        began = time.monotonic()
+        with pytest.raises(
+            BackendUnavailableError,
+            match=rf"^There is no Ray cluster at ray='{address}' \(.+\)\. "
+            r"Start one with `ray start --head`, or use 'local'\.$",
+        ):
+            next(pool.run_on_ray(len, [((),)], address, n_cpus=1, n_gpus=0))
+        assert time.monotonic() - began < 10

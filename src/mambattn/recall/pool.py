@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
+from urllib.parse import urlsplit
 
 from mambattn._errors import BackendUnavailableError, MambAttnError
 from mambattn.training.workers import open_pool
@@ -16,6 +20,7 @@ Call = tuple[Any, ...]
 
 _KEPT = "With the same `out`, the cells that are done are kept, and the others go on from their checkpoints."
 _N_RETRIES = 10
+_PATIENCE = 10.0  # seconds for an address to answer; Ray alone would ask for minutes
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +88,7 @@ def run_on_ray(
         The arguments of each call.
     address : str
         Of the cluster: "auto" for the one this machine belongs to, "local" for one of this machine alone, or
-        "ray://host:port" or "host:port".
+        "host:port".
     n_cpus, n_gpus : int
         What a call occupies.
 
@@ -107,8 +112,10 @@ def run_on_ray(
         ) from error
     ours = not ray.is_initialized()
     try:
+        if ours:
+            _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise BackendUnavailableError(
             f"There is no Ray cluster at ray={address!r} ({error}). Start one with `ray start --head`, or use 'local'."
         ) from error
@@ -127,6 +134,20 @@ def run_on_ray(
         else:
             for call in pending:
                 ray.cancel(call, force=True)
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError unless something listens at an address, or soon does."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    deadline = time.monotonic() + _PATIENCE
+    while parts.hostname and parts.port:
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=_PATIENCE).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _has_room(node: Mapping[str, Any], n_cpus: int, n_gpus: int) -> bool:

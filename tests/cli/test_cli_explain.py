@@ -121,10 +121,23 @@ def test_one_row_is_compared_with_the_table(folder):
     assert "nan" not in result.stdout
 
 
+def test_rows_that_do_not_differ(folder, tmp_path):
+    frame = pd.read_csv(folder / "table.csv")
+    frame.iloc[[0, 0, 0]].to_csv(tmp_path / "same.csv", index=False)
+    result = done(folder / "ill.safetensors", tmp_path / "same.csv", "--background", folder / "table.csv")
+    assert "inf" not in result.stdout
+    assert "nan" not in result.stdout
+    result = done(folder / "ill.safetensors", tmp_path / "same.csv")
+    first, second = re.search(r"strongest pair +(\w+) and (\w+), ", result.stdout).groups()
+    assert first != second
+
+
 def test_methods_are_tested_on_the_rows(folder):
     result = done(folder / "ill.safetensors", folder / "table.csv", "--evaluate", "--rows", 24, "--json")
     scores = {score["method"]: score for score in json.loads(result.stdout)["scores"]}
     assert all(name in result.stderr for name in scores)
+    line = next(line for line in result.stderr.splitlines() if line.startswith("lrp "))
+    assert f"{scores['lrp']['completeness_error']:.1e}" in line
     for name in ("lrp", "integrated gradients", "occlusion"):
         assert scores[name]["gap"] > max(scores[name]["random_gap"])
         assert scores[name]["randomisation_correlation"] < 0.6
@@ -156,6 +169,20 @@ def test_bad_input_is_one_clear_message(folder, tmp_path):
         assert result.exit_code == 2, arguments
         assert message in result.stderr, arguments
         assert result.stdout == ""
+
+
+def test_a_folder_that_cannot_be_is_told_before_the_work(folder, tmp_path):
+    (tmp_path / "file").touch()
+    result = run(folder / "gone.safetensors", folder / "table.csv", "--out", tmp_path / "file" / "why")
+    assert result.exit_code == 2
+    assert "why' cannot be used: Not a directory" in result.stderr
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_cannot_be_is_one_clear_message(folder, seed):
+    result = run(folder / "ill.safetensors", folder / "table.csv", "--random-state", seed, "--rows", 2)
+    assert result.exit_code == 2
+    assert f"`seed` must be an integer from 0 to 2**63 − 1, however seed={seed}" in result.stderr
 
 
 # Picks the second layer and the third line of its map by clicks, and notes what the page then shows.

@@ -1,13 +1,15 @@
 """What ``mambattn explain --text`` says of a tiny language model of transformers."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from click.testing import CliRunner
 
 from mambattn.cli import main
-from mambattn.cli._explained import layer_maps
+from mambattn.cli._explained import Explained, layer_maps
+from mambattn.explain.results import Attribution
 from mambattn.explain.trace import trace
 
 transformers = pytest.importorskip("transformers")
@@ -123,6 +125,38 @@ def test_bad_input_is_one_clear_message(folder, tmp_path):
         result = run(*arguments)
         assert result.exit_code == 2, (arguments, result.output)
         assert message in result.stderr, arguments
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "what"),
+    [
+        ("model.safetensors", "x", "language model"),
+        ("config.json", "{", "language model"),
+        ("tokenizer.json", "{", "tokenizer"),
+        ("tokenizer.json", "{}", "tokenizer"),
+    ],
+)
+def test_a_broken_file_is_told(folder, tmp_path, file, content, what):
+    shutil.copytree(folder / "whole", tmp_path / "broken")
+    (tmp_path / "broken" / file).write_text(content)
+    result = run(tmp_path / "broken", "--text", "the cat")
+    assert result.exit_code == 2, result.output
+    assert f"broken holds no {what} that can be read: " in result.stderr
+
+
+def test_weights_of_another_shape_are_told(folder, tmp_path):
+    shutil.copytree(folder / "bare", tmp_path / "broken")
+    config = tmp_path / "broken" / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 16', '"hidden_size": 24'))
+    result = run(tmp_path / "broken", "--ids", "1,2")
+    assert result.exit_code == 2, result.output
+    assert "holds no language model that can be read" in result.stderr
+
+
+def test_a_line_break_is_shown_on_a_line_of_its_own():
+    attribution = Attribution("lrp", torch.tensor([[1.0, 2.0]]), torch.zeros(1), torch.zeros(1))
+    found = Explained("", ("a", "\n"), (), None, attribution, (), ("the text",), {})
+    assert [cell.plain for cell in found.summary().columns[0].cells] == ["a", "↵"]
 
 
 def test_what_to_install_is_said(folder, monkeypatch):

@@ -276,5 +276,25 @@ def test_bad_input_is_refused_with_the_mend():
         explain_rows(model, TABLE[:1])
     with pytest.raises(ConfigError, match=r"no 'height'. Use age, ward, dose, smokes, visits."):
         joint_effects(model, TABLE, ["age", "height"])
+    for columns in ("age", 3, []):
+        with pytest.raises(ConfigError, match=r"`columns` must be names of columns, .* Use columns=\['age', 'ward'\]"):
+            joint_effects(model, TABLE, columns)
     with pytest.raises(ConfigError, match="`n_orders`"):
         order_effects(model, TABLE, 0)
+    for seed in (-1, 1.5):
+        with pytest.raises(ConfigError, match="`seed` must be an integer from 0"):
+            explain_rows(model, TABLE, seed=seed)
+        with pytest.raises(ConfigError, match="`seed` must be an integer from 0"):
+            order_effects(model, TABLE, 2, seed=seed)
+
+
+@pytest.mark.parametrize("method", ["lrp", "integrated_gradients"])
+def test_rows_are_explained_in_inference_mode_too(method):
+    if method == "integrated_gradients":
+        pytest.importorskip("captum")
+    model = fitted()
+    want = explain_rows(model, TABLE, method=method)
+    with torch.inference_mode():
+        found = explain_rows(model, TABLE, method=method)
+        assert order_effects(model, TABLE, 2).importance.isfinite().all()
+    assert torch.equal(found.attribution.values, want.attribution.values)

@@ -10,6 +10,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mambattn import plots
 from mambattn._errors import ConfigError, ShapeError
@@ -238,6 +239,30 @@ def test_perturbation_draws_curves_their_areas_and_the_band_of_all_random_orders
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts[1:] == ["lrp: area 0.35 positive, 0.65 negative", "rollout: area 0.35 positive"]
     assert ax.get_ylabel() == "accuracy"
+
+
+def test_dollars_in_names_are_dollars():
+    """Between two of them matplotlib would read a formula, and fail at one that is none."""
+    names = ["a$b$c", r"$\nothing$", "US$"]
+    flow, scores = Flow("norm", (0,), (1,), torch.rand(1, 2, 1, 3)), scores_of(3)
+    for figure in (
+        plots.layer_grid(maps_of(3), names=names),
+        plots.rollout_layers(flow, names=names),
+        plots.attribution_row(scores, 0, names, ["$x$", "$^$", None]),
+        plots.token_text(scores, names),
+        plots.importance([1, 2, 3], [1, 2, 3], [1, 2, 3], names),
+        plots.interaction(np.eye(3), names),
+    ):
+        FigureCanvasAgg(figure).draw()
+        texts = [one for one in figure.findobj(Text) if "$" in one.get_text()]
+        assert texts
+        assert not any(one.get_parse_math() for one in texts)
+
+
+def test_each_method_of_the_command_has_a_colour_of_its_own():
+    curve = PerturbationCurve("positive", "score", (0.0, 1.0), (1.0, 0.0), torch.ones(1, 2))
+    (ax,) = plots.perturbation({f"method {i}": [curve] for i in range(8)}).axes
+    assert len({line.get_color() for line in ax.lines}) == 8
 
 
 def test_every_function_draws_into_the_axes_it_is_given():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -201,6 +202,14 @@ def test_one_row_has_no_spread_of_its_own():
     section = page_of(explained, joint, order)
     assert f"the output moves by {order.spread[0].item():.3g}, and" in section
     assert "nan" not in section.split("<main>")[1].split("<script")[0]
+
+
+def test_rows_that_do_not_differ_have_no_spread_either():
+    explained, joint, order = results()
+    order = replace(order, outputs=order.outputs[:, :1].expand_as(order.outputs))
+    section = page_of(explained, joint, order)
+    assert f"the output moves by {order.spread[0].item():.3g}, and" in section
+    assert "inf %" not in section
 
 
 def test_names_of_columns_are_escaped():

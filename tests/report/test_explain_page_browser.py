@@ -1,5 +1,6 @@
 """The page in headless Chromium: layers, lines, maps, rows and methods can be picked, and the numbers follow."""
 
+import html
 import json
 import re
 
@@ -194,3 +195,25 @@ def test_few_and_many_positions(open_page, n):
     assert not seen["line"]["wide"]
     rest = "" if n == 2 else f"The {n - 24} sources not in the table add up to "
     assert rest in seen["line"]["attributionSays"]
+
+
+# A frame of 900 points, where map and table stand side by side; notes what sticks out of its box.
+FRAME = """<!DOCTYPE html><link rel="icon" href="data:,"><body><iframe width="900" height="900" srcdoc="PAGE"></iframe>
+<script>
+onload = async () => {
+  const inside = document.querySelector("iframe").contentDocument, at = (id) => inside.getElementById(id);
+  while (!inside.documentElement.dataset.shown) await new Promise((done) => setTimeout(done, 10));
+  const boxes = [at("map-says"), at("map-table").closest(".scroll"), at("map-table").caption];
+  const seen = boxes.map((box) => [box.scrollWidth, box.clientWidth]);
+  document.body.insertAdjacentHTML("beforeend", `<template id="seen">${JSON.stringify(seen)}</template>`);
+};
+</script></body>"""
+
+
+def test_nothing_sticks_out_beside_the_map(open_page, given):
+    names = ["age", "fare", "sex", "deck", "a_column_whose_name_goes_on_and_on_and_on_and_on_and_on"]
+    page = explain_page("Five", names, *given, ["first", "second"])
+    document, console = open_page(FRAME.replace("PAGE", html.escape(page)))
+    assert console == []
+    seen = json.loads(re.findall(r'<template id="seen">(.*?)</template>', document)[-1])
+    assert all(0 < whole <= shown for whole, shown in seen), seen

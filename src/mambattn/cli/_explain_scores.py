@@ -158,7 +158,7 @@ def scores_table(scores: tuple[MethodScore, ...]) -> Table:
             one.method,
             cell(one.gap, signed=True),
             f"{cell(low, signed=True)} to {cell(high, signed=True)}",
-            cell(one.completeness_error),
+            "–" if math.isnan(one.completeness_error) else f"{one.completeness_error:.1e}",
             cell(one.absorbed),
             cell(one.randomisation, signed=True),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -140,17 +142,16 @@ def _pair(joint: JointEffects) -> str:
     """Name the two columns whose interaction is the strongest."""
     if len(joint.names) < 2:
         return "none, as there is one column"
-    pairs = joint.strength.tril(-1)
-    i, j = divmod(int(pairs.argmax()), len(joint.names))
-    return f"{joint.names[j]} and {joint.names[i]}, {pairs[i, j]:.3g} beyond what each does alone"
+    pairs = itertools.combinations(range(len(joint.names)), 2)
+    i, j = max(pairs, key=lambda pair: float(joint.strength[pair]))
+    return f"{joint.names[i]} and {joint.names[j]}, {joint.strength[i, j]:.3g} beyond what each does alone"
 
 
 def _order(order: OrderEffects) -> str:
     """Say how much other orders change."""
     if len(order.names) < 2:
         return "there is one column"
-    alone = order.outputs.shape[1] == 1
-    moved = f"{order.spread[0]:.3g}" if alone else f"{order.share:.1%} of its spread over rows"
+    moved = f"{order.spread[0]:.3g}" if math.isnan(order.share) else f"{order.share:.1%} of its spread over rows"
     return (
         f"in {_N_ORDERS} other orders the output moves by {moved}, and the importance keeps a rank correlation of "
         f"{order.agreement.mean():.2f}"

@@ -97,16 +97,21 @@ def _loaded(model: str, *, needs_tokenizer: bool) -> tuple[Any, Any]:
         )
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    try:
-        network = transformers.AutoModelForCausalLM.from_pretrained(model, local_files_only=True, dtype="float32")
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{model} holds no language model that can be read: {str(error).splitlines()[0]}") from error
+    network = _read(transformers.AutoModelForCausalLM, model, "language model", dtype="float32")
     # Without files of its own a folder would get an empty tokenizer of the family's kind.
     if any(Path(model).glob("tokenizer*")):
-        return network.eval(), transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
+        return network.eval(), _read(transformers.AutoTokenizer, model, "tokenizer")
     if needs_tokenizer:
         raise DataError(f"{model} has no tokenizer, which --text needs. Give token ids, such as --ids 1,2,3.")
     return network.eval(), None
+
+
+def _read(reader: Any, model: str, what: str, **options: Any) -> Any:
+    try:
+        return reader.from_pretrained(model, local_files_only=True, **options)
+    except Exception as error:  # the readers of weights, settings and words have errors of their own
+        says = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{model} holds no {what} that can be read: {says}") from error
 
 
 def _ids_of(text: str | None, n_tokens: int) -> list[int]:

@@ -67,6 +67,7 @@ class Explained:
         from rich.text import Text
 
         from mambattn.plots import decimals, format_number
+        from mambattn.plots._signed import shorten
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("token" if self.rows is None else "column", no_wrap=True)
@@ -74,7 +75,7 @@ class Explained:
             table.add_column("relevance", justify="right")
             values = self.attribution.values[0].tolist()
             for name, value in zip(self.names, values, strict=True):
-                table.add_row(Text(name), format_number(value, decimals(values), signed=True))
+                table.add_row(Text(shorten(name, 40)), format_number(value, decimals(values), signed=True))
             return table
         table.add_column("importance", justify="right")
         table.add_column("95 % interval", justify="right")
@@ -109,10 +110,9 @@ class Explained:
         }
 
     def write(self, out: Path) -> None:
-        """Write ``explain.html``, ``results.json`` and the figures."""
+        """Write ``explain.html``, ``results.json`` and the figures into a folder."""
         from mambattn.report.explain import explain_page
 
-        out.mkdir(parents=True, exist_ok=True)
         others = [score.attribution for score in self.scores if score.attribution.method != self.attribution.method]
         page = explain_page(
             self.title,

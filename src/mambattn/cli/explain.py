@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from mambattn.cli import _options
-
 __all__ = ["explain"]
 
 _PIPE_WIDTH = 110
@@ -39,7 +37,13 @@ _PIPE_WIDTH = 110
 )
 @click.option("--background", metavar="FILE", help="Table whose mean a row is compared with; DATA by default.")
 @click.option("--evaluate", is_flag=True, help="Test every method on these rows or this text.")
-@_options.random_state
+@click.option(
+    "--random-state",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the intervals, the other orders, and what --evaluate draws.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the results as JSON to standard output.")
 @click.option(
     "--out",
@@ -73,6 +77,9 @@ def explain(
     """  # noqa: D301 - click reads the \b
     if sum(one is not None for one in (data, text, ids)) != 1:
         raise click.UsageError("Give one of DATA, --text and --ids, to say what is to be explained.")
+
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is told before the work
 
     from rich.console import Console
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import BackendUnavailableError
+from mambattn.explain._gradient import with_gradient
 from mambattn.explain.path import integrate_path
 from mambattn.explain.relevance import relative_error
 from mambattn.explain.results import Attribution
@@ -53,8 +54,8 @@ def gradient_times_input(model: nn.Module, x: Tensor, target: Target) -> Attribu
     >>> gradient_times_input(Stack(8, "M"), torch.randn(2, 5, 8), target=(4, 0)).values.shape
     torch.Size([2, 5])
     """
-    tokens = trace(model, x).x.detach().requires_grad_()
-    with hooked(model), torch.enable_grad():
+    with hooked(model), with_gradient():
+        tokens = trace(model, x).x.requires_grad_()
         score = target_score(run_model(model, tokens), target)
         (gradient,) = torch.autograd.grad(score.sum(), tokens)
     values = (gradient * tokens.detach()).sum(-1)
@@ -116,7 +117,7 @@ def integrated_gradients(
     """
     check_counts(n_steps=n_steps)
     captum = _captum()
-    tokens = trace(model, x).x.detach()
+    tokens = trace(model, x).x
     start = baseline_tokens(baseline, tokens)
     run = _scored(model, target)
     method = captum.IntegratedGradients(run, multiply_by_inputs=False)
@@ -128,7 +129,7 @@ def integrated_gradients(
     def mean_gradient(low: Tensor, high: Tensor) -> Tensor:
         return method.attribute(high, low, n_steps=1).detach()
 
-    with hooked(model), torch.enable_grad():
+    with hooked(model), with_gradient():
         values = integrate_path(output, mean_gradient, start, tokens, n_steps)
         before, after = output(start), output(tokens)
     error = relative_error(values.sum(1), after - before)
@@ -175,7 +176,7 @@ def occlusion(model: nn.Module, x: Tensor, target: Target, baseline: Tensor | No
             [0., 0.]])
     """
     captum = _captum()
-    tokens = trace(model, x).x.detach()
+    tokens = trace(model, x).x
     start = baseline_tokens(baseline, tokens)
     with hooked(model), torch.no_grad():
         method = captum.Occlusion(_scored(model, target))

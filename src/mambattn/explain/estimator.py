@@ -184,7 +184,8 @@ def table_input(estimator: Any, rows: Any, target: Any = None, background: Any =
             "Leave it out: the prediction is explained."
         )
     tokens = row_tokens(estimator, rows)
-    index = torch.from_numpy(codes).to(tokens.device)
+    with torch.inference_mode(mode=False):  # gradients go through what it picks
+        index = torch.from_numpy(codes).to(tokens.device)
     if background is None and len(tokens) == 1:
         raise ConfigError(
             "`background` must be given where a single row is explained, however background=None. Use rows of the "

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mambattn._errors import ShapeError
+from mambattn._errors import ConfigError, ShapeError
+from mambattn.explain._checks import check_numbers, check_scores
 from mambattn.explain.results import Attribution
 from mambattn.nn._checks import check_counts
 
@@ -39,7 +40,9 @@ def hit_rate(scores: Tensor, wanted: Tensor, k: int = 1) -> float:
     ShapeError
         If the shapes do not fit each other, or there are fewer than k sources.
     ConfigError
-        If `k` is no integer of at least 1.
+        If `k` is no integer of at least 1, or `wanted` has no such source.
+    DataError
+        If scores are not numbers.
 
     Examples
     --------
@@ -47,20 +50,32 @@ def hit_rate(scores: Tensor, wanted: Tensor, k: int = 1) -> float:
     0.5
     """
     check_counts(k=k)
-    if scores.ndim != 2 or k > scores.shape[1]:
+    check_scores(scores)
+    check_numbers(scores)
+    if k > scores.shape[1]:
         raise ShapeError(
-            f"`scores` must be (batch, source) with at least k={k} sources, however its shape is "
-            f"{tuple(scores.shape)}. Use Attribution.values, or a smaller k."
+            f"`scores` must have at least k={k} sources, however its shape is {tuple(scores.shape)}. Use a smaller k."
         )
-    is_mask = wanted.dtype == torch.bool
-    if len(wanted) != len(scores) or wanted.ndim > 2 or (is_mask and wanted.shape != scores.shape):
+    is_mask = isinstance(wanted, Tensor) and wanted.dtype == torch.bool
+    if not isinstance(wanted, Tensor) or not 1 <= wanted.ndim <= 2 or len(wanted) != len(scores) or (
+        is_mask and wanted.shape != scores.shape
+    ):  # fmt: skip
+        got = (
+            f"its shape is {tuple(wanted.shape)}" if isinstance(wanted, Tensor) else f"it is a {type(wanted).__name__}"
+        )
         raise ShapeError(
             f"`wanted` must be indices (batch,) or (batch, n_wanted), or a mask of the scores' shape "
-            f"{tuple(scores.shape)}, however its shape is {tuple(wanted.shape)}. Give a row for each row of scores."
+            f"{tuple(scores.shape)}, however {got}. Give a Tensor with a row for each row of scores."
         )
     if not is_mask:
+        last, is_whole = scores.shape[1] - 1, wanted.dtype in (torch.int32, torch.int64)
+        if not is_whole or wanted.numel() == 0 or wanted.min() < 0 or wanted.max() > last:
+            raise ConfigError(
+                f"`wanted` must hold integers from 0 to {last}, the sources there are, however it is "
+                f"{wanted.tolist()!r:.60}. Use indices of sources, or a mask of booleans."
+            )
         mask = torch.zeros_like(scores, dtype=torch.bool)
-        wanted = mask.scatter(1, wanted.reshape(len(wanted), -1).to(scores.device), value=True)
+        wanted = mask.scatter(1, wanted.reshape(len(wanted), -1).to(scores.device, torch.int64), value=True)
     found = wanted.gather(1, scores.topk(k, dim=1).indices)
     return found.any(1).double().mean().item()
 

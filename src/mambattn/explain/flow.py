@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mambattn._errors import ConfigError
+from mambattn.explain._checks import integers
 from mambattn.explain.layer import Aside, Layer
 from mambattn.explain.maps import chosen_layers
 from mambattn.explain.masks import check_mask, without_padding
@@ -79,7 +80,8 @@ def rollout(
     Raises
     ------
     ConfigError
-        If the kind is unknown, a position does not exist, `baseline` would be ignored, or padding is read.
+        If the kind is unknown, no layer mixes tokens, a position does not exist, `baseline` would be ignored, or
+        padding is read.
     ShapeError
         If `x`, `baseline` or `mask` has another shape.
 
@@ -94,6 +96,11 @@ def rollout(
     with torch.no_grad():
         traced = trace(model, x)
         layers = traced.mixing_layers
+        if not layers:
+            raise ConfigError(
+                f"`model` must have a layer that mixes tokens, however none of its {len(traced.layers)} does. Use a "
+                "schedule with a letter other than '-'."
+            )
         if baseline is not None:
             layers = _differing(model, traced, layers, baseline, kind)
         batch, seq_len = traced.layers[0].x.shape[:2]
@@ -191,12 +198,13 @@ def _backwards(
     traced: Trace, layers: tuple[Layer, ...], kind: str, positions: Sequence[int], mask: Tensor | None
 ) -> Flow:
     batch, seq_len = traced.layers[0].x.shape[:2]
+    positions = integers("positions", positions)
     for position in positions:
         if not 0 <= position < seq_len:
             raise ConfigError(
                 f"`positions` must be from 0 to {seq_len - 1}, the tokens there are, however it has {position!r}."
             )
-    index = torch.tensor(list(positions), device=traced.x.device)
+    index = torch.tensor(positions, device=traced.x.device)
     flow = torch.nn.functional.one_hot(index, seq_len).to(traced.x.dtype).expand(batch, -1, -1)
     origin = torch.zeros_like(flow)
     for layer in reversed(layers):
@@ -206,4 +214,4 @@ def _backwards(
             to_stream, to_origin = step.sent_back(kind, to_aside)
             flow, origin = flow + to_stream, origin + to_origin
     flow = without_padding((flow + origin)[:, None], mask, index).transpose(0, 1)
-    return Flow(kind, (layers[-1].layer,), tuple(positions), flow)
+    return Flow(kind, (layers[-1].layer,), positions, flow)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mambattn.explain._gradient import with_gradient
 from mambattn.explain.results import Attribution
 from mambattn.explain.route import Route
 from mambattn.explain.sites import Tap, hooked, sites
@@ -144,7 +145,7 @@ def _heard(model: nn.Module, x: Tensor, target: Target) -> tuple[tuple[_LayerCal
             read[module], given_back[module] = (x.detach(), mixing), _first(output)
 
     hooks = [(tap.module, partial(note_mixer, tap)) for site in every for tap in (*site.beside, *site.taps)]
-    with hooked(model, [*hooks, *((site.layer, note_layer) for site in every)]), torch.enable_grad():
+    with hooked(model, [*hooks, *((site.layer, note_layer) for site in every)]), with_gradient():
         score = target_score(run_model(model, x.detach().requires_grad_()), target)
         found = torch.autograd.grad(score.sum(), [*given_back.values(), *entered, left[-1]])
     slopes = dict(zip(given_back, found, strict=False))
@@ -204,7 +205,7 @@ def _minmax(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def _at_sources(traced: Trace, scores: Tensor) -> Tensor:
     """Send scores of the stack's positions back to the tokens of the model's input, past a shuffle or class token."""
-    with torch.enable_grad():
+    with with_gradient():
         zeros = torch.zeros_like(traced.x).requires_grad_()
         entered = traced.enter(zeros)[..., 0]
         # A multiplier of the embeddings moves nothing: what one score more would bring is divided by.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mambattn._errors import ConfigError
 from mambattn.explain.layer import Layer
+from mambattn.explain.maps import they_are
 from mambattn.explain.route import Route
 from mambattn.explain.sites import Tap, hooked, sites
 from mambattn.explain.targets import Target, target_score
@@ -139,19 +140,21 @@ def knockout(model: nn.Module, x: Tensor, edges: Edges, target: Target | None = 
 def _checked(edges: Edges, layers: tuple[Layer, ...]) -> dict[int, list[tuple[int, int]]]:
     """Sort edges by layer, each once."""
     mixing = {layer.layer: layer for layer in layers if layer.mixes}
+    kinds = {index: layer.kind for index, layer in mixing.items()}
     cuts: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for edge in dict.fromkeys(_triples(edges)):
-        if len(edge) != 3:
-            raise ConfigError(
-                f"`edges` must be triples (layer, source, target), or pairs by layer, however it has {edge!r}. Use "
-                "{0: [(2, 5)]} to cut what token 5 reads of token 2 in layer 0."
-            )
+    try:
+        triples = [(layer, source, target) for layer, source, target in _triples(edges)]
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"`edges` must be triples (layer, source, target), or pairs by layer, however it is {edges!r}. Use "
+            "{0: [(2, 5)]} to cut what token 5 reads of token 2 in layer 0."
+        ) from None
+    for edge in dict.fromkeys(triples):
         layer, source, target = edge
-        if layer not in mixing:
-            names = ", ".join(f"{index} ({known.kind})" for index, known in mixing.items())
+        if not is_integer(layer, at_least=0) or layer not in mixing:
             raise ConfigError(
-                f"`edges` must be in layers that mix tokens, counted from 0, however there is no {layer!r}. They are "
-                f"{names}."
+                f"`edges` must be in layers that mix tokens, counted from 0, however there is no {layer!r}. "
+                f"{they_are(kinds)}"
             )
         last = mixing[layer].x.shape[1] - 1
         for position in (source, target):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,11 @@ def joint_effects(
     torch.Size([2, 2])
     """
     given = table_input(estimator, rows, target, background)
+    if isinstance(columns, str) or not (columns is None or (isinstance(columns, Iterable) and len(tuple(columns)))):
+        raise ConfigError(
+            f"`columns` must be names of columns, one at least, however columns={columns!r}. Use "
+            f"columns={list(given.names[:2])}, or None for all."
+        )
     names = given.names if columns is None else tuple(columns)
     unknown = [name for name in names if name not in given.names]
     if unknown:

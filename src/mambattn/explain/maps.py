@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mambattn._errors import ConfigError
+from mambattn.explain._checks import integers
 from mambattn.explain.layer import Layer
 from mambattn.explain.masks import check_mask, without_padding
 from mambattn.explain.recurrence import Recurrence
@@ -126,6 +127,8 @@ def traced_maps(
     check_one_of("what", what, ("scan", "block"))
     if isinstance(channels, str):
         check_one_of("channels", channels, ("mean", "all"))
+    else:
+        channels = integers("channels", channels)
     with torch.no_grad():
         check_mask(mask, *traced.layers[0].x.shape[:2])
         return tuple(_map_of(layer, what, channels, mask) for layer in chosen_layers(traced.layers, layers))
@@ -204,15 +207,38 @@ def chosen_layers(traced: Sequence[Layer], layers: Sequence[int] | None) -> Iter
         If one asked for does not exist or mixes no tokens.
     """
     mixing = [part for layer in traced for part in layer.parts if part.mixes]
+    wanted = None if layers is None else integers("layers", layers)
     known = {layer.layer: layer.kind for layer in mixing}
-    for index in layers if layers is not None else ():
+    for index in wanted or ():
         if index not in known:
-            names = ", ".join(f"{number} ({kind})" for number, kind in known.items())
             raise ConfigError(
                 f"`layers` must be among the layers that mix tokens, counted from 0, however there is no {index!r}. "
-                f"They are {names}."
+                f"{they_are(known)}"
             )
-    yield from (layer for layer in mixing if layers is None or layer.layer in layers)
+    yield from (layer for layer in mixing if wanted is None or layer.layer in wanted)
+
+
+def they_are(kinds: Mapping[int, str]) -> str:
+    """Name the layers that mix tokens.
+
+    Parameters
+    ----------
+    kinds : mapping of int to str
+        What each is, by its depth index.
+
+    Returns
+    -------
+    str
+        A sentence.
+
+    Examples
+    --------
+    >>> they_are({0: "Mamba", 2: "global attention"}), they_are({})
+    ('They are 0 (Mamba), 2 (global attention).', 'No layer of this model does.')
+    """
+    if not kinds:
+        return "No layer of this model does."
+    return f"They are {', '.join(f'{index} ({kind})' for index, kind in kinds.items())}."
 
 
 def _map_of(layer: Layer, what: str, channels: str | Sequence[int], mask: Tensor | None) -> LayerMap:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mambattn.explain._checks import check_seed
 from mambattn.explain.estimator import column_positions, table_input
 from mambattn.explain.relevance import lrp
 from mambattn.nn._checks import check_counts
@@ -43,9 +44,9 @@ class OrderEffects:
 
     @property
     def share(self) -> float:
-        """The spread as a share of that of the outputs over rows; NaN of one row, 0 where the order does not matter."""
+        """The spread as a share of that of the outputs over rows; NaN where they have none, as of one row."""
         own = self.outputs[0]
-        if len(own) < 2:
+        if (own == own[0]).all():
             return float("nan")
         return float(self.spread.square().mean().sqrt() / (own - own.mean()).square().mean().sqrt())
 
@@ -132,6 +133,7 @@ def order_effects(
     True
     """
     check_counts(n_orders=n_orders)
+    check_seed(seed)
     given = table_input(estimator, rows, target, background)
     n_columns, device = len(given.names), given.tokens.device
     own = column_positions(given.network)[:n_columns].argsort()

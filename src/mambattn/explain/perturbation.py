@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mambattn._errors import ConfigError, ShapeError
+from mambattn._errors import ConfigError
+from mambattn.explain._checks import check_numbers, check_scores, check_seed
 from mambattn.explain.sites import hooked
 from mambattn.explain.targets import Target, baseline_tokens, target_score
 from mambattn.explain.trace import run_model, trace
@@ -123,6 +124,8 @@ def perturbation_curve(
         If a setting is unknown or out of range.
     ShapeError
         If a shape does not fit.
+    DataError
+        If scores are not numbers.
 
     Examples
     --------
@@ -135,6 +138,7 @@ def perturbation_curve(
     check_one_of("order", order, ("positive", "negative"))
     check_one_of("measure", measure, ("score", "probability", "accuracy"))
     check_counts(n_random=n_random)
+    check_seed(seed)
     if callable(target) and measure != "score":
         raise ConfigError(
             f"`target` must be an index for measure={measure!r}, however it is a function. Use measure='score', or the "
@@ -142,11 +146,8 @@ def perturbation_curve(
         )
     tokens = trace(model, x).x.detach()
     batch, n_sources, _ = tokens.shape
-    if scores.shape != (batch, n_sources):
-        raise ShapeError(
-            f"`scores` must be (batch, source) = {(batch, n_sources)}, however its shape is {tuple(scores.shape)}. Use "
-            "Attribution.values of the same input."
-        )
+    check_scores(scores, batch, n_sources)
+    check_numbers(scores)
     n_steps = n_sources if n_steps is None else n_steps
     check_counts(n_steps=n_steps)
     if n_steps > n_sources:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mambattn.explain._gradient import with_gradient
+
 __all__ = ["Pointwise"]
 
 _ACTIVATIONS = ("act_fn", "activation")
@@ -70,7 +72,7 @@ class Pointwise:
         Tensor of shape (batch, seq_len, d_model)
             The output.
         """
-        with torch.enable_grad():
+        with with_gradient():
             y, change = torch.autograd.functional.jvp(self.halved, self.x, x - self.x)
         assert isinstance(y, Tensor)
         assert isinstance(change, Tensor)

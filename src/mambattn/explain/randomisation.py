@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mambattn._errors import ConfigError
+from mambattn.explain._checks import check_numbers, check_scores, check_seed
 from mambattn.nn._checks import check_counts
 
 __all__ = ["Randomisation", "randomisation_test"]
@@ -24,7 +26,7 @@ class Randomisation:
     correlation : float
         Mean Spearman correlation between the scores on the model and on its copies with random weights.
     correlations : Tensor of shape (n_copies, batch)
-        That of each copy and row.
+        That of each copy and row; NaN, and the mean with it, where a copy gives no numbers.
     """
 
     correlation: float
@@ -79,7 +81,11 @@ def randomisation_test(
     Raises
     ------
     ConfigError
-        If `copies` is neither models nor an integer of at least 1.
+        If `copies` is neither models nor an integer of at least 1, or `seed` is none.
+    ShapeError
+        If what `make_scores` gives is not (batch, source), or of another shape for a copy.
+    DataError
+        If the model's own scores are not numbers.
 
     Examples
     --------
@@ -89,16 +95,27 @@ def randomisation_test(
     """
     if not isinstance(copies, Iterable):
         check_counts(copies=copies)
+        check_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         copies = (_shuffled(model, generator) for _ in range(copies))
     scores = make_scores(model)
-    correlations = torch.stack([_spearman(scores, make_scores(other)) for other in copies])
+    check_scores(scores)
+    check_numbers(scores)
+    correlations = [_spearman(scores, _same_shape(make_scores(other), scores)) for other in copies]
+    if not correlations:
+        raise ConfigError("`copies` must hold a model at least, however it is empty. Use copies=10 for shuffled ones.")
+    correlations = torch.stack(correlations)
     return Randomisation(correlations.mean().item(), correlations)
 
 
+def _same_shape(scores: Tensor, first: Tensor) -> Tensor:
+    check_scores(scores, *first.shape)
+    return scores
+
+
 def _shuffled(model: nn.Module, generator: torch.Generator) -> nn.Module:
-    model = copy.deepcopy(model)
-    with torch.no_grad():
+    with torch.inference_mode(mode=False), torch.no_grad():  # weights made in inference mode have no gradient
+        model = copy.deepcopy(model)
         for parameter in model.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
@@ -113,7 +130,7 @@ def _spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _ranks(x: Tensor) -> Tensor:
-    """Give ranks from 0; equal scores share their mean rank."""
+    """Give ranks from 0; equal scores share their mean rank, and what is no number has none."""
     below = (x[:, :, None] > x[:, None]).sum(2)
     equal = (x[:, :, None] == x[:, None]).sum(2)
-    return below + (equal - 1) / 2.0
+    return (below + (equal - 1) / 2.0).masked_fill(x.isnan(), torch.nan)

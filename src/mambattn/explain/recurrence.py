@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mambattn.explain._gradient import with_gradient
 from mambattn.ops import selective_scan, ssd
 
 __all__ = ["Recurrence"]
@@ -159,7 +160,7 @@ class Recurrence:
             What they read from each source.
         """
         scan = replace(self, D=None)
-        with torch.enable_grad():
+        with with_gradient():
             values = weights.new_ones(*self.dt.shape, 1).requires_grad_()
             read = scan.apply(values).mean(2)[..., 0]
             (back,) = torch.autograd.grad(read, values, weights)

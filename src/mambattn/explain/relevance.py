@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from mambattn.explain._gradient import with_gradient
 from mambattn.explain.layer import Layer
 from mambattn.explain.pointwise import Pointwise
 from mambattn.explain.results import Attribution
@@ -64,7 +65,7 @@ def lrp(model: nn.Module, x: Tensor, target: Target, baseline: Tensor | None = N
     """
     traced = trace(model, x)
     tokens, constant = traced.x, baseline_tokens(baseline, traced.x)
-    with torch.enable_grad():
+    with with_gradient():
         leaf = tokens.detach().requires_grad_()
         nodes = traced.nodes(leaf)
         score = target_score(nodes[-1], target)

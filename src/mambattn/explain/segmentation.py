@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from mambattn._errors import ConfigError, ShapeError
+from mambattn.explain._checks import check_numbers
 
 __all__ = ["SegmentationScores", "segmentation_scores"]
 
@@ -64,22 +65,25 @@ def segmentation_scores(scores: Tensor, masks: Tensor) -> SegmentationScores:
     Raises
     ------
     ShapeError
-        If the shapes differ.
+        If the shapes differ, or there is no row.
     ConfigError
         If the masks are not boolean.
+    DataError
+        If scores are not numbers.
 
     Examples
     --------
     >>> segmentation_scores(torch.tensor([[0.1, 0.9, 0.8]]), torch.tensor([[False, True, True]])).mean_iou
     1.0
     """
-    if scores.shape != masks.shape or scores.ndim < 2:
+    if scores.shape != masks.shape or scores.ndim < 2 or scores.numel() == 0:
         raise ShapeError(
-            f"`masks` must have the shape of the scores, (batch, ...), however it is {tuple(masks.shape)} and that is "
-            f"{tuple(scores.shape)}. Bring both to one grid."
+            f"`masks` must have the shape of the scores, (batch, ...) with a row, however it is {tuple(masks.shape)} "
+            f"and that is {tuple(scores.shape)}. Bring both to one grid."
         )
     if masks.dtype != torch.bool:
         raise ConfigError(f"`masks` must be boolean, however its type is {masks.dtype}. Use masks > 0.")
+    check_numbers(scores)
     scores, masks = scores.flatten(1).double(), masks.flatten(1)
     chosen = scores > scores.mean(1, keepdim=True)
     overlap = [((chosen == side) & (masks == side)).sum() for side in (True, False)]

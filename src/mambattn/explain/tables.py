@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambattn.explain._checks import check_seed
 from mambattn.explain.attribution import integrated_gradients, occlusion
 from mambattn.explain.estimator import CLASS_TOKEN, column_positions, table_input
 from mambattn.explain.flow import rollout
@@ -157,6 +158,7 @@ def explain_rows(
     (torch.Size([5, 3]), torch.Size([3, 2]), ('0', '1', '2'))
     """
     check_one_of("method", method, tuple(_METHODS))
+    check_seed(seed)
     given = table_input(estimator, rows, target, background)
     attribution = _METHODS[method](given.network, given.tokens, given.score, baseline=given.baseline)
     scores = attribution.values.abs()

@@ -36,7 +36,8 @@ def target_score(output: Tensor, target: Target) -> Tensor:
     Raises
     ------
     ConfigError
-        If the target does not fit the output, or does not exist.
+        If the target does not fit the output, does not exist, or is no differentiable function where a gradient is
+        taken.
     ShapeError
         If a function gives another shape.
 
@@ -53,6 +54,11 @@ def target_score(output: Tensor, target: Target) -> Tensor:
             raise ShapeError(
                 f"`target` must give one number a row, a Tensor of shape ({len(output)},), however it gave {got}. "
                 "Let it pick one, as in lambda output: output[:, 0]."
+            )
+        if output.requires_grad and not score.requires_grad:
+            raise ConfigError(
+                "`target` must be differentiable in the output, however what the function gave has no gradient. Let it "
+                "pick or add outputs, without detach, argmax or numbers of its own."
             )
         return score
     if isinstance(target, tuple):
@@ -77,7 +83,7 @@ def target_score(output: Tensor, target: Target) -> Tensor:
             )
         for edge in (target.min(), target.max()):
             _check("index", int(edge), output.shape[1])
-        return output.gather(1, target.long()[:, None].to(output.device))[:, 0]
+        return output.gather(1, target.to(output.device, torch.int64, copy=True)[:, None])[:, 0]
     _check("index", target, output.shape[1])
     return output[:, target]
 
@@ -110,6 +116,11 @@ def baseline_tokens(baseline: Tensor | None, tokens: Tensor) -> Tensor:
     """
     if baseline is None:
         return torch.zeros_like(tokens)
+    if not isinstance(baseline, Tensor):
+        raise ShapeError(
+            f"`baseline` must be a Tensor that broadcasts to the tokens, however it is a {type(baseline).__name__}. "
+            "Use tokens.mean(0) of background rows, or None for zeros."
+        )
     try:
         return baseline.to(tokens).expand_as(tokens)
     except RuntimeError:

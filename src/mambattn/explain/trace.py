@@ -10,7 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mambattn._errors import ConfigError
+from mambattn._errors import ConfigError, ShapeError
+from mambattn.explain._checks import check_precise
 from mambattn.explain.held import FrozenNorm, held_rms
 from mambattn.explain.layer import Layer
 from mambattn.explain.own import routes_of
@@ -159,7 +160,6 @@ def is_of_transformers(model: nn.Module) -> bool:
     return type(model).__module__.startswith("transformers.")
 
 
-@singledispatch
 def trace(model: nn.Module, x: Tensor) -> Trace:
     """Run a model in evaluation mode and take each layer apart at its input; nothing is left on the model.
 
@@ -178,8 +178,24 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
     Raises
     ------
     ConfigError
-        If the model is of a kind that is not supported.
+        If the model is of a kind that is not supported, or coarser than float32.
+    ShapeError
+        If `x` is not what the model takes.
     """
+    if not isinstance(x, Tensor) or x.numel() == 0:
+        got, mend = (
+            (f"its shape is {tuple(x.shape)}", "Give what is to be explained.")
+            if isinstance(x, Tensor)
+            else (f"it is a {type(x).__name__}", "Use torch.as_tensor(x).")
+        )
+        raise ShapeError(f"`x` must be a Tensor of a row at least, with a token at least, however {got}. {mend}")
+    # What is computed in inference mode has no gradient, and nothing that is computed from it has one.
+    with torch.inference_mode(mode=False):
+        return _trace(model, x.clone() if x.is_inference() else x.detach())
+
+
+@singledispatch
+def _trace(model: nn.Module, x: Tensor) -> Trace:
     if is_of_transformers(model):
         from mambattn.explain.hf import trace_transformers  # an extra: nothing of it is needed for other models
 
@@ -190,34 +206,42 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
     )
 
 
-@trace.register
+@_trace.register
 def _(model: Stack, x: Tensor) -> Trace:
-    check_tokens(x, model.d_model, "stack")
+    _check_tokens(x, model, "stack")
     with torch.no_grad():
-        return Trace(x.detach(), _layers(model, x))
+        return Trace(x, _layers(model, x))
 
 
-@trace.register
+@_trace.register
 def _(model: TokenBackbone, x: Tensor) -> Trace:
-    check_tokens(x, model.stack.d_model, "backbone")
+    _check_tokens(x, model.stack, "backbone")
     with torch.no_grad():
         layers = _layers(model.stack, model.arrange(x))
         pooling = _frozen_pooling(model.pooling, layers[-1].y)
         norm = frozen_norm(model.norm, pooling(layers[-1].y))
-    return Trace(x.detach(), layers, model.arrange, Chain((pooling, norm)))
+    return Trace(x, layers, model.arrange, Chain((pooling, norm)))
 
 
-@trace.register
+@_trace.register
 def _(model: TabularNetwork, x: Tensor) -> Trace:
     if not isinstance(model.backbone, TokenBackbone):
         raise ConfigError(
             f"`model` must mix tokens, however its backbone is a {type(model.backbone).__name__}. "
             "Use MambAttention, Mambular or FTTransformer."
         )
-    backbone = trace(model.backbone, x)
+    backbone = _trace(model.backbone, x)
     layers = [layer for layer in model.head.layers if not isinstance(layer, nn.Dropout)]
     # ReLU is linear where it is, so that its plain gradient is already that of the held map.
     return replace(backbone, read_out=Chain((*backbone.read_out.steps, *layers)))
+
+
+def _check_tokens(x: Tensor, stack: Stack, owner: str) -> None:
+    check_tokens(x, stack.d_model, owner)
+    check_precise(stack)
+    dtype = next(stack.parameters()).dtype
+    if x.dtype != dtype:
+        raise ShapeError(f"`x` must be of the model's type, {dtype}, however it is {x.dtype}. Use x.to({dtype}).")
 
 
 def _frozen_pooling(pooling: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:

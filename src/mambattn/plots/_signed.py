@@ -162,7 +162,7 @@ def name_axis(
     step = max(1, math.ceil(n * _ROOM / max(inches, _ROOM)))
     places = list(range(0, n, step))
     labels = [shorten(names[place]) if names is not None else str(place) for place in places]
-    axis.set_ticks(places, labels)
+    axis.set_ticks(places, labels, parse_math=False)  # a name may have dollars in it
     if which == "x" and max(map(len, labels)) * 0.09 > inches / max(len(labels), 1):
         ax.tick_params(axis="x", labelrotation=90)
     if title is not None:
@@ -172,5 +172,5 @@ def name_axis(
 
 def title(ax: Axes, text: str, *, note: str = "", size: float = SIZE) -> None:
     """Write a name above an axes on the left, and a quiet note on the right."""
-    ax.set_title(text, loc="left", fontsize=size, color=INK, pad=4)
+    ax.set_title(text, loc="left", fontsize=size, color=INK, pad=4, parse_math=False)
     ax.set_title(note, loc="right", fontsize=size - 1, color=MUTED, pad=4)

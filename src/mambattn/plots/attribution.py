@@ -157,7 +157,7 @@ def _bars(ax: Axes, labels: Sequence[str], widths: Sequence[float]) -> None:
         )  # fmt: skip
     ax.margins(x=0.12)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_yticks(places, labels, fontsize=SIZE, color=INK)
+    ax.set_yticks(places, labels, fontsize=SIZE, color=INK, parse_math=False)
 
 
 def token_text(attribution: Attribution, tokens: Sequence[str], *, row: int = 0, ax: Axes | None = None) -> Figure:
@@ -213,8 +213,8 @@ def token_text(attribution: Attribution, tokens: Sequence[str], *, row: int = 0,
         color = DIVERGING(0.5 + 0.5 * _STRENGTH * score / reach) if math.isfinite(score) else "none"
         ax.add_patch(Rectangle((left, y - 0.42), len(word), 0.84, facecolor=color, edgecolor="none"))
         ax.text(
-            left + len(word) / 2, y, word.replace("$", r"\$"), ha="center", va="center", fontsize=SIZE - 0.3, color=INK,
-            family="DejaVu Sans Mono",
+            left + len(word) / 2, y, word, ha="center", va="center", fontsize=SIZE - 0.3, color=INK,
+            family="DejaVu Sans Mono", parse_math=False,
         )  # fmt: skip
     ax.set_xlim(0, columns + 1)
     ax.set_ylim(line + 0.6, -0.6)

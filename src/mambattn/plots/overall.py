@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["importance", "interaction", "perturbation"]
 
 _LINES = (FAMILY_COLORS["both"], FAMILY_COLORS["mamba"], FAMILY_COLORS["attention"], FAMILY_COLORS["no mixer"],
-          LETTER_COLORS["G"], LETTER_COLORS["L"])  # fmt: skip
+          LETTER_COLORS["G"], LETTER_COLORS["L"], "#c94fa4", "#7c9a1c")  # fmt: skip
 
 
 def importance(
@@ -73,7 +73,8 @@ def importance(
         ax.plot([low[i], high[i]], [y, y], color=color, linewidth=2.4, solid_capstyle="round")
         ax.plot([mean[i]], [y], "o", color=color, markersize=6, markeredgewidth=0)
     ax.set_ylim(len(order) - 0.4, -0.6)
-    ax.set_yticks(range(len(order)), [shorten(names[i], 28) for i in map(int, order)], fontsize=SIZE, color=INK)
+    labels = [shorten(names[i], 28) for i in map(int, order)]
+    ax.set_yticks(range(len(order)), labels, fontsize=SIZE, color=INK, parse_math=False)
     ax.set_xlim(left=min(0.0, float(low.min())))
     largest = f"; the {len(order)} largest of {len(mean)}" if len(order) < len(mean) else ""
     ax.set_xlabel(f"mean absolute score over the rows, with its 95 % interval{largest}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def order_section(order: OrderEffects, labels: Sequence[str], unit: str) -> str:
     read = " → ".join(own[:_N_NAMED]) + (f" and {len(own) - _N_NAMED} more" if len(own) > _N_NAMED else "")
     moves = (
         f"the output moves by {figures_of_three(spread[0])}"
-        if len(spread) == 1
+        if math.isnan(order.share)
         else f"the output of a row moves by {figures_of_three(100 * order.share)} % of the spread of outputs over rows"
     )
     by_rank = sorted(range(len(own)), key=lambda column: ranks[0][column])

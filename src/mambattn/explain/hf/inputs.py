@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from mambattn._errors import ConfigError, DataError, ShapeError
+from mambattn.explain._checks import check_precise
 from mambattn.explain.hf.families import FAMILIES
 
 __all__ = ["backbone_of", "check_supported", "embedded"]
-
-_PRECISE = (torch.float32, torch.float64)
 
 
 def backbone_of(model: Any) -> Any:
@@ -50,13 +49,7 @@ def check_supported(model: Any) -> None:
             f"`model` must have a language model's head or none, however it is a {type(model).__name__}. Use the part "
             "of it that has no head, its `model` or `backbone`."
         )
-    coarse = {str(parameter.dtype) for parameter in model.parameters() if parameter.dtype not in _PRECISE}
-    if coarse:
-        raise ConfigError(
-            "`model` must be in float32 or float64, since what an explanation leaves out could not be told from what "
-            f"is rounded, however it has weights in {', '.join(sorted(coarse))}. Use model.float(), or load it with "
-            "dtype='float32'."
-        )
+    check_precise(model)
 
 
 def embedded(model: Any, x: Tensor) -> Tensor:

@@ -170,6 +170,12 @@ def test_json_on_standard_output_is_alone_there(here):
     assert "Report: recall/report.html" in result.stderr
 
 
+@pytest.mark.parametrize("place", ["new/deep/all.json", "new/all.json"])
+def test_json_goes_into_a_directory_that_the_run_makes(here, place):
+    invoke(f"{TINY} --out new/deep --json {place}")
+    assert json.loads((here / place).read_text()) == json.loads((here / "new/deep/results.json").read_text())
+
+
 def test_a_finished_study_is_read_not_trained_again(here, monkeypatch):
     first = invoke(f"{TINY} --json a.json")
     monkeypatch.setattr("mambattn.recall.running.run_cell", lambda *_: pytest.fail("trained again"))
@@ -274,6 +280,10 @@ def test_the_command_on_the_page_repeats_the_study(calls, here, options):
         ("--workers 2 --ray auto", "`workers` does not go with `ray`"),
         ("--device gpu", "`device` must be 'auto' or a torch device"),
         ("--json gone/x.json", "there is no directory 'gone'."),
+        ("--json gone/x.json --out new", "there is no directory 'gone'."),
+        ("--json new --out new", "'new' is a directory."),
+        ("--json new --out new/deep", "'new' is a directory."),
+        ("--json= --out new", "'.' is a directory."),
         ("--chain rotary", "`chain` must be names with < or ≈ between"),
         ("--archs MM,MA --chain MM<MAM", "names 'MAM'. "),
     ],

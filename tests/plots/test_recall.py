@@ -26,6 +26,10 @@ def line_of(ax, gid):
     return line
 
 
+def unfinished_in(ax):
+    return [text.get_text() for text in ax.texts if text.get_text() != "chance"]
+
+
 def rows_of(results, task, arch):
     return [row for row in results.rows if (row.task, row.arch) == (task, arch)]
 
@@ -76,7 +80,7 @@ def test_ticks_keep_apart(make_study):
 def test_unfinished_cells_are_named_and_not_drawn(make_study):
     results = make_study(("recall",), unfinished={("recall", "mamba")})
     (ax,) = length_curves(results).axes
-    assert ax.get_title(loc="right") == "unfinished: Mamba\n"
+    assert unfinished_in(ax) == ["unfinished: Mamba"]
     assert len(line_of(ax, "panel0-arch1-line").get_xdata()) == 0
     assert not [one for one in ax.collections if one.get_gid() == "panel0-arch1-band"]
 
@@ -115,8 +119,27 @@ def test_delay_sweep_has_a_panel_a_family_and_leaves_out_unfinished_cells(make_s
     figure = delay_sweep(results)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["induction · delay", "recall · recall_delay"]
     np.testing.assert_array_equal(line_of(figure.axes[0], "panel0-arch1-line").get_xdata(), [1])
+    assert [unfinished_in(ax) for ax in figure.axes] == [["unfinished: Mamba at τ 5"], []]
     (one,) = delay_sweep(results, "recall_delay").axes
     assert one.get_title(loc="left") == "recall · recall_delay"
+
+
+def test_long_names_take_more_lines_and_stay_inside(make_study):
+    """In a panel as narrow as one of the page, what is unfinished stands above the name, and nothing is cut off."""
+    tasks = ("recall:markers=8:queries=2:vocab=64", "recall:markers=8:queries=2:tau=3:vocab=64")
+    results = make_study(tasks, unfinished={(tasks[0], "mamba"), (tasks[1], "hybrid_a:log_scaling=test")})
+    for draw in (length_curves, delay_sweep):
+        figure = Figure(figsize=(4.5, 3), layout="constrained")
+        draw(results, tasks[0], figure.add_subplot())
+        figure.draw_without_rendering()
+        (ax,) = figure.axes
+        (unfinished,) = [text for text in ax.texts if text.get_text() != "chance"]
+        assert unfinished.get_text().startswith("unfinished: Mamba")
+        name, said = ax._left_title.get_window_extent(), unfinished.get_window_extent()
+        assert name.x1 <= figure.bbox.x1
+        assert said.x0 >= 0
+        assert name.y1 <= said.y0
+        assert said.y1 <= figure.bbox.y1
 
 
 def test_given_axes_are_drawn_into_without_a_legend(make_study):
@@ -132,6 +155,7 @@ def test_given_axes_are_drawn_into_without_a_legend(make_study):
     ("draw", "message"),
     [
         (lambda make: length_curves(make(), "recal"), "`task` must be one of 'recall', 'recall_delay', however task='recal'. Did you mean 'recall'"),
+        (lambda make: length_curves(make(), 3), "`task` must be one of 'recall', 'recall_delay', however task=3"),
         (lambda make: length_curves(make(), ax=Figure().add_subplot()), "`task` must be named where `ax` is given .* Use task='recall'"),
         (lambda make: delay_sweep(make(("recall", "delay"))), "`tasks` must hold two that differ in tau only, however tasks=recall,delay. Use such as"),
         (lambda make: delay_sweep(make(lengths=(32,))), "`lengths` must reach beyond train_length=32, however lengths=32. Use longer"),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mambattn import recall
 from mambattn._errors import ConfigError
 from mambattn.recall import ARCHITECTURES, Architecture, RecallNetwork, parse_architecture
+from mambattn.stack import make_mixer
 
 NAMES = st.one_of(st.sampled_from(sorted(ARCHITECTURES)), st.text("MSALG-", min_size=1, max_size=6))
 OPTIONS = st.fixed_dictionaries(
@@ -118,6 +119,24 @@ def test_refusals(text, message):
     with pytest.raises(ConfigError) as caught:
         parse_architecture(text)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("mamba", "MM"), ("AA:window=5", "LL:window=5"), ("L", "L:window=64"), ("AM:window=64:positions=rotary", "LM:positions=rotary")],
+)  # fmt: skip
+def test_equal_networks_have_one_meaning(one, other):
+    assert parse_architecture(one) != parse_architecture(other)
+    assert parse_architecture(one).meaning == parse_architecture(other).meaning
+
+
+def test_different_networks_have_different_meanings():
+    texts = ("A", "L", "L:window=63", "G", "AL", "AL:window=64", "nope", "learned", "nope:log_scaling=test", "MA", "M-A", "mamba")  # fmt: skip
+    assert len({parse_architecture(text).meaning for text in texts}) == len(texts)
+
+
+def test_the_window_of_a_local_layer_is_that_of_a_stack():
+    assert parse_architecture("L").meaning.window == make_mixer("L", 8, {"n_heads": 1}).window
 
 
 def test_an_architecture_made_by_hand_has_the_name_of_its_schedule():

@@ -199,3 +199,14 @@ def test_links_print_and_are_json():
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system="standard")
     console.print(links)
     assert "\x1b[32mholds\x1b[0m" in console.file.getvalue()  # pyright: ignore
+
+
+@pytest.mark.parametrize("width", [48, 50, 60, 80, 120])
+def test_links_fit_a_narrow_terminal(width):
+    results = study({"rotary": [0.5] * 3, "mamba": [0.8] * 3, "hybrid_a:log_scaling=test": [0.8] * 3})
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(results.links("rotary < mamba ≈ hybrid_a:log_scaling=test"))
+    lines = console.file.getvalue().splitlines()  # pyright: ignore
+    assert max(map(len, lines)) <= width
+    assert sum("undecided:" in line for line in lines) == 2
+    assert sum("+.300  +.300 to +.300" in line for line in lines) == 1

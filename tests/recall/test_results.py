@@ -238,6 +238,7 @@ def test_results_go_through_files(tmp_path):
         ("3", r"must hold a list of rows or the results of a study, however it holds other JSON\. Use the results\.json"),
         ('{"format": "mambattn comparison"}', r"must hold a list of rows or the results"),
         ('{"format": "mambattn recall study", "format_version": 2}', r"has format_version=2, and this mambattn reads up to 1\. Update"),
+        ('{"format": "mambattn recall study", "format_version": "2"}', r"is damaged: TypeError\(.*\)\. Use the file as it was written\."),
         ('{"format": "mambattn recall study", "format_version": 1}', r"is damaged: KeyError\('rows'\)\. Use the file as it was written\."),
         ('{"format": "mambattn recall study", "rows": [], "settings": 3}', r"is damaged: TypeError"),
         ('[{"task": 3}]', r"file\.json': Row 1: A row must have 'arch'"),

@@ -210,6 +210,30 @@ def test_an_unknown_device_is_refused_before_anything_is_written(tiny, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("device", ["mps", "meta"])
+def test_a_device_that_cannot_compute_is_refused_before_anything_is_written(tiny, tmp_path, device):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(
+        ConfigError, match=rf"^`device` is '{device}', however .* cannot compute on it\. Use device='auto'"
+    ):
+        run(tiny(device=device), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_run_in_the_same_directory_is_refused(tiny, tmp_path):
+    class Second(Watcher):
+        def begin(self, n_cells, n_kept):
+            with pytest.raises(
+                DataError, match=rf"another run is at work in {str(tmp_path)!r}\. Wait until it has ended"
+            ):
+                run(tiny(archs=("nope", "mamba", "learned")), tmp_path, workers=1)
+
+    results = run(tiny(), tmp_path, workers=1, watcher=Second())
+    assert json.loads((tmp_path / "settings.json").read_text())["archs"] == ["mamba", "learned"]
+    assert run(tiny(), tmp_path, workers=1).rows == results.rows
+
+
 def test_ray_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     message = (

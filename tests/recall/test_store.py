@@ -96,6 +96,18 @@ def test_a_damaged_line_is_refused_by_number(tmp_path, tiny, line):
         store.read()
 
 
+def test_what_is_no_text_is_refused_by_line_or_forgotten_at_the_end(tmp_path, tiny):
+    store = Store(tmp_path, tiny(), "cpu")
+    store.add(outcome())
+    whole = (tmp_path / "cells.jsonl").read_bytes()
+    (tmp_path / "cells.jsonl").write_bytes(whole + b"\xff\xfe")
+    assert list(store.read()) == [("induction", "mamba")]
+    assert (tmp_path / "cells.jsonl").read_bytes() == whole
+    (tmp_path / "cells.jsonl").write_bytes(whole + b"\xff\xfe\n")
+    with pytest.raises(DataError, match=r"cells\.jsonl': line 2 must be a finished cell, however JSONDecodeError"):
+        store.read()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

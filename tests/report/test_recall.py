@@ -44,11 +44,11 @@ def test_the_numbers_are_those_of_the_results(make_study):
                 assert shown_cell == f"{mean:.3f} {min(seeds):.3f}–{max(seeds):.3f} [{at.low:.3f}, {at.high:.3f}]"
     for shown, link in zip(links, results.links(), strict=True):
         assert shown[0] == link.task
-        assert shown[4] == str(link.n)
-        assert shown[5].startswith(f"{link.verdict} :")
+        assert shown[2].startswith(f"{link.verdict} :")  # ahead of the numbers, in sight on a phone too
+        assert shown[5] == str(link.n)
         if link.n:
-            assert [float(shown[2].replace("−", "-"))] == [pytest.approx(link.difference, abs=5e-4)]
-            low, high = re.findall(r"[+−]?[\d.]+", shown[3])
+            assert [float(shown[3].replace("−", "-"))] == [pytest.approx(link.difference, abs=5e-4)]
+            low, high = re.findall(r"[+−]?[\d.]+", shown[4])
             assert float(low.replace("−", "-")) == pytest.approx(link.low, abs=5e-4)
             assert float(high.replace("−", "-")) == pytest.approx(link.high, abs=5e-4)
     assert len(runs) == len(results.rows)
@@ -89,7 +89,7 @@ def test_other_chains_are_judged_in_place_of_the_published_one(make_study):
     page = recall_page(results, chains=chains)
     links = tables(page)[-2]
     assert [row[1] for row in links] == ["Hybrid A < No PE"] * 2 + ["Mamba ≈ Hybrid A"] * 2
-    assert [row[5] for row in links[:2]] == [
+    assert [row[2] for row in links[:2]] == [
         "reversed : Hybrid A ahead",
         "reversed : Hybrid A ahead (Hybrid A solved 0/5, No PE solved 0/5)",
     ]
@@ -153,6 +153,7 @@ const pick = (arch) => document.querySelector(`.picks [data-arch="${arch}"]`).cl
 const seen = { start: look() };
 pick(1); seen.off = look();
 seen.guide = point("figure-curves-0", 0, 1); seen.pointed = look();
+if (document.querySelector("#figure-delay-0")) seen.delays = [0, 1].map((at) => (point("figure-delay-0", 0, at), look().delay));
 pick(1); seen.on = look();
 document.querySelector(".picks .all").click(); seen.none = look();
 document.querySelector(".picks .all").click(); seen.all = look();
@@ -207,5 +208,9 @@ def test_one_seed_and_unfinished_cells_open_without_errors(open_page, make_study
     cut = {("recall", "mamba"), ("recall_delay", "hybrid_a")}
     seen = watch(open_page, make_study(n_seeds=1, unfinished=cut))
     assert [text for _, text in seen["pointed"]["values"]] == ["0.500", "–", "1.000", "0.990"]
+    assert [[text for _, text in at] for at in seen["delays"]] == [
+        ["0.250", "–", "1.000", "0.985"],  # without a delay; with one, hybrid_a is cut
+        ["0.240", "0.830", "–", "0.965"],
+    ]
     seen = watch(open_page, make_study(("recall",), unfinished={("recall", arch) for arch in ("mamba", "hybrid_a")}))
     assert len(seen["sizes"]) == 1

@@ -78,6 +78,7 @@ def test_as_json_and_as_a_table():
     text = rendered(description)
     for part in ("MA-: d_model 8, seq_len 10, batch 1", "A global attention", "13,280", "27,840", "896"):
         assert part in text
+    assert str(description).split() == text.split()
 
 
 def test_the_table_says_what_is_not_causal():

@@ -63,6 +63,7 @@ def test_a_text_and_its_canonical_name(text, name, task):
         ),
         ("selective_copy:vocab=3", "`vocab` must be an integer in [4, 1048576], however vocab=3."),
         ("selective_copy:n_copied=0", "`n_copied` must be an integer in [1, inf), however n_copied=0."),
+        (None, "`text` must be the name of a task, however text=None. Use text='recall:tau=3'."),
     ],
 )
 def test_what_cannot_be_is_refused(text, message):

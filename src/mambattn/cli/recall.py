@@ -84,9 +84,6 @@ def recall(
     mambattn recall --preset study --device cuda --out study
     mambattn recall --tasks induction,recall:tau=3:vocab=64 --archs rotary,mamba,MAM --seeds 5 --time-limit 3600
     """  # noqa: D301 - click reads the \b
-    if json_file not in (None, "-") and not Path(json_file).absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no directory {str(Path(json_file).parent)!r}.", param_hint="--json")
-
     from mambattn.cli._recall_progress import Narrator
     from mambattn.recall import Results, Study, run
 
@@ -95,6 +92,8 @@ def recall(
     for chain in chains:
         Results((), study.to_dict()).links(chain)  # refuses what it cannot judge before anything is trained
     out = _place(study) if out is None else out
+    if json_file not in (None, "-"):
+        _check_file(Path(json_file), out)
     say_how_to_resume(f"Run the same command again: it goes on from {out}.")
     with Narrator(study.train_length, study.steps) as narrator:
         results = run(study, out, workers=workers, ray=ray, time_limit=time_limit, watcher=narrator)
@@ -117,6 +116,18 @@ def recall(
         else:
             Path(json_file).write_text(rows + "\n", encoding="utf-8")
     click.echo(f"\nReport: {out / 'report.html'}", file=text)
+
+
+def _check_file(path: Path, out: Path) -> None:
+    """Refuse what cannot be written once `out` is there, before anything is trained."""
+    file, place = path.resolve(), out.resolve()
+    fault = ""
+    if not file.parent.is_dir() and not place.is_relative_to(file.parent):
+        fault = f"there is no directory {str(path.parent)!r}."
+    elif file.is_dir() or place.is_relative_to(file):
+        fault = f"{str(path)!r} is a directory."
+    if fault:
+        raise click.BadParameter(fault, param_hint="--json")
 
 
 def _place(study: Study) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 
 __all__ = ["Config", "check_choice", "check_number"]
@@ -51,8 +51,7 @@ class Config:
         """
         for key in keys:
             if key not in cls.field_names():
-                near = difflib.get_close_matches(key, cls.field_names(), n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(cls.field_names())}."
+                hint = did_you_mean(key, cls.field_names(), otherwise=f"Known: {', '.join(cls.field_names())}.")
                 raise ConfigError(f"{cls.__name__} has no setting {key!r}.{hint}")
 
     @classmethod
@@ -170,6 +169,5 @@ def check_choice(config: Config, name: str, choices: tuple[Any, ...]) -> None:
     """Raise `ConfigError` unless the field is one of the choices."""
     value = getattr(config, name)
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
-        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(value, choices)
         raise ConfigError(f"`{name}` must be one of {', '.join(map(repr, choices))}, however {name}={value!r}.{hint}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 from mambattn.configs import Config, PreprocessingConfig, TabularModelConfig, TrainerConfig
 
@@ -102,6 +102,5 @@ class ConfiguredEstimator(BaseEstimator):
         return self
 
     def _unknown(self, key: str, known: list[str]) -> ConfigError:
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Valid parameters are: {sorted(known)!r}."
-        return ConfigError(f"Invalid parameter {key!r} for estimator {type(self).__name__}. {hint}")
+        hint = did_you_mean(key, known, otherwise=f"Valid parameters are: {sorted(known)!r}.")
+        return ConfigError(f"Invalid parameter {key!r} for estimator {type(self).__name__}.{hint}")

@@ -25,7 +25,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class LineStyle:
-    """Look of a line; each of the three alone tells the first seven apart, so that they survive a grey print.
+    """Look of a line; colour and marker each tell the first seven apart, so that they survive a grey print.
 
     Parameters
     ----------

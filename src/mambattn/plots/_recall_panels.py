@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 from mambattn.plots._lines import arch_label, line_styles
 from mambattn.plots._style import INK, MUTED, SIZE, figure_of, new_axes, quiet
@@ -32,6 +33,7 @@ __all__ = [
     "log_axis",
     "mark_chance",
     "name_axes",
+    "name_panel",
     "new_panels",
     "share_axis",
     "with_legend",
@@ -40,6 +42,9 @@ __all__ = [
 _COLUMNS = 2
 _PANEL = 2.6
 """Height of a row of panels, in inches."""
+
+_LETTERS = 48
+"""In a line above a panel, so that it ends where a panel of a page does."""
 
 _NEAR = 1 / 9
 """Share of a log axis below which two ticks would touch."""
@@ -72,8 +77,7 @@ def accuracies(results: Results, task: str, arch: str, lengths: Sequence[int]) -
 def chosen_tasks(task: str | None, tasks: list[str], ax: Axes | None) -> list[str]:
     """Return the task, or all; refuse one that is not there, and several for one axes."""
     if task is not None and task not in tasks:
-        near = difflib.get_close_matches(task, tasks, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(task, tasks)
         raise ConfigError(f"`task` must be one of {', '.join(map(repr, tasks))}, however task={task!r}.{hint}")
     chosen = tasks if task is None else [task]
     if ax is not None and len(chosen) > 1:
@@ -162,6 +166,23 @@ def name_axes(ax: Axes, x: str, y: str, i: int, n: int) -> None:
         ax.set_ylabel(y)
     if i >= n - _COLUMNS:
         ax.set_xlabel(x)
+
+
+def name_panel(ax: Axes, name: str, unfinished: Sequence[str]) -> None:
+    """Name a panel, and above the name what is unfinished, in as many lines as they need."""
+    lines = textwrap.wrap(name, _LETTERS)
+    ax.set_title("\n".join(lines), loc="left", fontsize=SIZE + 0.5, color=INK)
+    if unfinished:  # with semicolons, since labels hold commas
+        ax.annotate(
+            textwrap.fill(f"unfinished: {'; '.join(unfinished)}", _LETTERS),
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(0, 9 + 1.3 * SIZE * len(lines)),
+            textcoords="offset points",
+            ha="right",
+            fontsize=SIZE - 1,
+            color=MUTED,
+        )
 
 
 def with_legend(axes: Sequence[Axes], given: Axes | None) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +23,12 @@ from mambattn.plots._recall_panels import (
     log_axis,
     mark_chance,
     name_axes,
+    name_panel,
     new_panels,
     share_axis,
     with_legend,
 )
-from mambattn.plots._style import INK, MUTED, SIZE
+from mambattn.plots._style import MUTED
 
 if TYPE_CHECKING:
     from mambattn.recall.results import Results
@@ -82,10 +83,7 @@ def length_curves(results: Results, task: str | None = None, ax: Axes | None = N
             mark_chance(one, drawn.chance)
         by_arch = {arch: accuracies(results, name, arch, lengths) for arch in results.settings["archs"]}
         draw_lines(one, i, lengths, {arch: list(values.T) for arch, values in by_arch.items()})
-        one.set_title(name, loc="left", fontsize=SIZE + 0.5, color=INK)
-        missing = ", ".join(arch_label(arch) for arch, values in by_arch.items() if not len(values))
-        if missing:  # above the name, which may be long
-            one.set_title(f"unfinished: {missing}\n", loc="right", fontsize=SIZE - 1, color=MUTED)
+        name_panel(one, name, [arch_label(arch) for arch, values in by_arch.items() if not len(values)])
         name_axes(one, "length (tokens)", "accuracy", i, len(tasks))
     return with_legend(axes, ax)
 
@@ -94,7 +92,7 @@ def delay_sweep(results: Results, task: str | None = None, ax: Axes | None = Non
     """Draw accuracy over the delay tau, one line an architecture, a panel a family of tasks that differ in tau only.
 
     The accuracy is the mean over the lengths beyond the training length. A line is the mean over seeds, the band goes
-    from the lowest to the highest seed. Unfinished cells are left out. The gids are those of `length_curves`.
+    from the lowest to the highest seed. Unfinished cells are named, not drawn. The gids are those of `length_curves`.
 
     Parameters
     ----------
@@ -142,8 +140,9 @@ def delay_sweep(results: Results, task: str | None = None, ax: Axes | None = Non
     for i, (one, sweep) in enumerate(zip(axes, chosen, strict=True)):
         share_axis(one)
         one.xaxis.set_major_locator(FixedLocator(list(sweep)))
-        draw_lines(one, i, list(sweep), sweep_accuracies(results, sweep))
-        one.set_title(" · ".join(sweep.values()), loc="left", fontsize=SIZE + 0.5, color=INK)
+        by_arch = sweep_accuracies(results, sweep)
+        draw_lines(one, i, list(sweep), by_arch)
+        name_panel(one, " · ".join(sweep.values()), _unfinished(by_arch, sweep))
         y = f"mean accuracy, length{span}"
         name_axes(one, "delay τ (tokens from the marker to its answer)", y, i, len(chosen))
     return with_legend(axes, ax)
@@ -205,3 +204,12 @@ def sweep_accuracies(results: Results, sweep: Mapping[int, str]) -> dict[str, li
         arch: [accuracies(results, name, arch, lengths_beyond(results)).mean(axis=1) for name in sweep.values()]
         for arch in results.settings["archs"]
     }
+
+
+def _unfinished(by_arch: Mapping[str, list[NDArray[np.float64]]], taus: Iterable[int]) -> list[str]:
+    """Name the architectures of which a sweep lacks cells, each with the delays."""
+    lacking = {
+        arch: [tau for tau, seeds in zip(taus, by_tau, strict=True) if not len(seeds)]
+        for arch, by_tau in by_arch.items()
+    }
+    return [f"{arch_label(arch)} at τ {', '.join(map(str, where))}" for arch, where in lacking.items() if where]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import io
+import abc
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from mambattn._plain import as_text, json_ready
 
 if TYPE_CHECKING:
     from mambattn.recall.links import Link, Links
     from mambattn.recall.summary import CellSummary, Summary
 
-__all__ = ["as_text", "draw_links", "draw_summary"]
+__all__ = ["Printed", "draw_links", "draw_summary"]
 
-_WIDTH = 80
 _STYLES = {"holds": "green", "reversed": "red", "tie": "yellow", "undecided": "dim"}
 _FIGURES = 21  # "−.008  −.054 to +.039"
+_OTHERS = _FIGURES + 17  # with the gaps, the indent and "undecided:"
 _LISTED = 8
 
 
@@ -33,11 +35,29 @@ def accuracy_text(value: float, *, signed: bool = False) -> str:
     return f"{'−' if value < 0 and float(digits) else '+'}{text}"
 
 
-def as_text(renderable: RenderableType) -> str:
-    """Render without colours, 80 columns wide, for ``print``."""
-    file = io.StringIO()
-    Console(file=file, width=_WIDTH, color_system=None, force_terminal=False, highlight=False).print(renderable)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+class Printed(abc.ABC):
+    """Plain data that prints itself: without colours and 80 columns wide with ``print``, and on a rich console."""
+
+    @abc.abstractmethod
+    def _draw(self, width: int) -> Iterator[RenderableType]:
+        """Draw a block for each task, as wide as the console allows."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values; what is not defined becomes None.
+
+        Returns
+        -------
+        dict
+            The fields.
+        """
+        return json_ready(self)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Draw on a rich console."""
+        return self._draw(options.max_width)
 
 
 def draw_summary(summary: Summary, width: int) -> Iterator[Text]:
@@ -96,7 +116,7 @@ def draw_links(links: Links, width: int) -> Iterator[RenderableType]:
     for task in dict.fromkeys(link.task for link in links):
         yield Text(task, style="bold")
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(width=min(widest, width // 3 - 1), overflow="fold")
+        table.add_column(width=min(widest, width // 3 - 1, max(8, width - _OTHERS)), overflow="fold")
         table.add_column(width=_FIGURES, no_wrap=True)
         table.add_column(overflow="fold")
         for link in (link for link in links if link.task == task):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 from mambattn.schedule import LETTERS, parse_schedule
 
 __all__ = ["ARCHITECTURES", "Architecture", "parse_architecture"]
 
 _OPTIONS = ("positions", "log_scaling", "window")
+_LOCAL_WINDOW = 64  # of L in a stack; a test compares the two
 _ACTS_ON = {"window": "AL", "log_scaling": "AL", "rotary": "ALG"}
 
 
@@ -92,6 +93,12 @@ class Architecture:
         return {letter: all_letters[letter] for letter in dict.fromkeys(self.layers) if letter in all_letters}
 
     @property
+    def meaning(self) -> Architecture:
+        """The architecture without its label and with its windows spelled out: the same for all its names."""
+        window = self.window or (_LOCAL_WINDOW if "L" in self.schedule else None)
+        return dataclasses.replace(self, schedule=self.layers, window=window, label="")
+
+    @property
     def layers(self) -> str:
         """The schedule with the window acted on: global attention becomes local."""
         return self.schedule if self.window is None else self.schedule.replace("A", "L")
@@ -161,10 +168,10 @@ is 'MM'). Leave it out.
 
 
 def _schedule(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), ARCHITECTURES, n=1)
-    if name.islower() or (near and not set(name) <= set(LETTERS)):
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(ARCHITECTURES)}; or a schedule as 'MAM'."
-        raise ConfigError(f"There is no architecture {name!r}. {hint}")
+    hint = did_you_mean(name, ARCHITECTURES)
+    if name.islower() or (hint and not set(name) <= set(LETTERS)):
+        hint = hint or f" Known: {', '.join(ARCHITECTURES)}; or a schedule as 'MAM'."
+        raise ConfigError(f"There is no architecture {name!r}.{hint}")
     return parse_schedule(name)
 
 
@@ -176,9 +183,8 @@ def _option(option: str, text: str) -> tuple[str, Any]:
     if value in choices.get(key, ()):
         return key, value
     if key not in _OPTIONS:
-        near = difflib.get_close_matches(key, _OPTIONS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(_OPTIONS)}."
-        raise ConfigError(f"Architecture {text!r} has the unknown option {key!r}. {hint}")
+        hint = did_you_mean(key, _OPTIONS, otherwise=f"Known: {', '.join(_OPTIONS)}.")
+        raise ConfigError(f"Architecture {text!r} has the unknown option {key!r}.{hint}")
     wanted = f"one of {', '.join(choices[key])}" if key in choices else "a number of tokens of at least 1"
     example = choices.get(key, (32,))[0]
     raise ConfigError(f"`{key}` must be {wanted}, however it is {value!r} in {text!r}. Use {key}={example}.")

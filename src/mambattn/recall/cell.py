@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from mambattn.recall.architectures import parse_architecture
 from mambattn.recall.network import RecallNetwork
 from mambattn.recall.study import Study
 from mambattn.tasks import Batch, Task, parse_task
+from mambattn.training.optim import cosine
 from mambattn.training.population import Population, PopulationAdam
 from mambattn.training.seeding import seeded
 
@@ -313,12 +313,4 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none").view_as(targets)
 
 
-def _cosine(share: float) -> float:
-    return (1 + math.cos(math.pi * share)) / 2
-
-
-def _constant(share: float) -> float:
-    return 1.0
-
-
-_SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": _cosine, "constant": _constant}
+_SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "constant": lambda share: 1.0}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import RenderableType
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
+from mambattn._plain import json_ready
 from mambattn.recall import _table
-from mambattn.recall._plain import hint, plain
 from mambattn.recall.architectures import parse_architecture
 from mambattn.recall.claims import CHAIN, MARGIN, MIN_SEEDS, judge, parse_chain
 from mambattn.recall.statistics import t_interval
@@ -67,11 +68,11 @@ class Link:
         dict
             The fields.
         """
-        return plain(self)
+        return json_ready(self)
 
 
 @dataclass(frozen=True)
-class Links:
+class Links(_table.Printed):
     """Every link of a chain on every task; it prints itself, with ``print`` and on a rich console.
 
     Parameters
@@ -91,22 +92,8 @@ class Links:
     def __len__(self) -> int:
         return len(self.links)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return plain(self)
-
-    def __str__(self) -> str:
-        return _table.as_text(self)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw a block for each task."""
-        return _table.draw_links(self, options.max_width)
+    def _draw(self, width: int) -> Iterator[RenderableType]:
+        return _table.draw_links(self, width)
 
 
 def measure_links(results: Results, chain: str | None, lengths: Sequence[int] | None) -> Links:
@@ -147,9 +134,9 @@ def _claims(results: Results, chain: str | None) -> Sequence[tuple[str, str, str
     claims = parse_chain(chain)
     for name in (name for left, _, right in claims for name in (left, right)):
         if name not in archs:
+            hint = did_you_mean(name, archs, otherwise=f"There are {', '.join(archs)}.")
             raise ConfigError(
-                f"`chain` must link architectures of the study, however chain={chain!r} names {name!r}. "
-                f"{hint(name, archs)}"
+                f"`chain` must link architectures of the study, however chain={chain!r} names {name!r}.{hint}"
             )
     return claims
 
@@ -157,7 +144,7 @@ def _claims(results: Results, chain: str | None) -> Sequence[tuple[str, str, str
 def _meaning(name: str) -> Any:
     """Give what is the same for a named architecture and its schedule: "mamba" is "MM"."""
     try:
-        return replace(parse_architecture(name), label="")
+        return parse_architecture(name).meaning
     except ConfigError:  # a name of one's own
         return name
 

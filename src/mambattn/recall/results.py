@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError, DataError
-from mambattn.recall._plain import hint, plain
+from mambattn._plain import json_ready
 from mambattn.recall.links import Links, measure_links
 from mambattn.recall.row import Row
 from mambattn.recall.summary import Summary, summarise_cell
@@ -139,7 +140,8 @@ class Results:
         """
         tasks = self.settings["tasks"]
         if task is not None and task not in tasks:
-            raise ConfigError(f"`task` must be one of this study, however task={task!r}. {hint(task, tasks)}")
+            hint = did_you_mean(task, tasks, otherwise=f"There are {', '.join(tasks)}.")
+            raise ConfigError(f"`task` must be one of this study, however task={task!r}.{hint}")
         cells = []
         for name in tasks if task is None else [task]:
             for arch in self.settings["archs"]:
@@ -198,7 +200,7 @@ class Results:
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "settings": plain(self.settings),
+            "settings": json_ready(self.settings),
             "rows": [row.to_dict() for row in self.rows],
             "table": self.table().to_dict(),
             **links,
@@ -273,12 +275,12 @@ class Results:
                 f"{str(path)!r} must hold a list of rows or the results of a study, however it holds other JSON. "
                 "Use the results.json of `mambattn recall --out`, or the file of its --json."
             )
-        if given.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-            raise DataError(
-                f"{str(path)!r} has format_version={given['format_version']}, and this mambattn reads up to "
-                f"{FORMAT_VERSION}. Update mambattn."
-            )
         try:
+            if given.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+                raise DataError(
+                    f"it has format_version={given['format_version']}, and this mambattn reads up to {FORMAT_VERSION}. "
+                    "Update mambattn."
+                )
             return cls.from_rows(given["rows"], {**given["settings"], **(settings or {})})
         except DataError as error:
             raise DataError(f"{str(path)!r}: {error}") from error

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import DataError
-from mambattn.recall._plain import hint, plain
+from mambattn._plain import json_ready
 
 __all__ = ["Row"]
 
@@ -83,7 +84,7 @@ class Row:
         dict
             The fields.
         """
-        return plain(self)
+        return json_ready(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -111,7 +112,8 @@ class Row:
             )
         for name in values:
             if name not in fields:
-                raise DataError(f"A row has no field {name!r}. {hint(name, fields)}")
+                hint = did_you_mean(name, fields, otherwise=f"There are {', '.join(fields)}.")
+                raise DataError(f"A row has no field {name!r}.{hint}")
         missing = [name for name in fields if name not in values and name != "finished"]
         if missing:
             raise DataError(f"A row must have {missing[0]!r}, however it has {', '.join(values)}. Use the whole row.")

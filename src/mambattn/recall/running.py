@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from mambattn.recall.store import Store
 from mambattn.recall.study import Study
 from mambattn.tasks import parse_task
 from mambattn.training.device import resolve_device
-from mambattn.training.files import write_text
+from mambattn.training.files import reserved, write_text
 
 __all__ = ["Watcher", "run"]
 
@@ -106,7 +107,7 @@ def run(
     ConfigError
         If an argument is out of range or does not go with another.
     DataError
-        If `out` holds another study, or a file in it is damaged.
+        If another run is at work in `out`, it holds another study, or a file in it is damaged.
     BackendUnavailableError
         If Ray is not installed, or has no cluster at the address.
     MambAttnError
@@ -129,7 +130,20 @@ def run(
     device = str(resolve_device(study.device))
     watcher = Watcher() if watcher is None else watcher
     _check_draws(study)
-    store = None if out is None else Store(Path(out), study, torch.device(device).type)
+    with contextlib.nullcontext() if out is None else reserved(Path(out)):
+        store = None if out is None else Store(Path(out), study, torch.device(device).type)
+        return _run(study, store, device, deadline, workers, ray, watcher)
+
+
+def _run(
+    study: Study,
+    store: Store | None,
+    device: str,
+    deadline: float,
+    workers: int | None,
+    ray: str | None,
+    watcher: Watcher,
+) -> Results:
     cells = [(task, arch) for task in study.tasks for arch in study.archs]
     found = {} if store is None else {key: value for key, value in store.read().items() if key in cells}
     watcher.begin(len(cells), len(found))
@@ -144,8 +158,8 @@ def run(
             store.add(outcome)
         watcher.done(outcome)
         if store is not None:
-            _write(store.out, _results(study, found))
-    results = _results(study, found)
+            _write(store.out, _results(study, found, device))
+    results = _results(study, found, device)
     if store is not None:
         _write(store.out, results)
     return results
@@ -177,13 +191,13 @@ def _teller(watcher: Watcher, n_steps: int, task: str, arch: str) -> Callable[[i
     return lambda n_done: watcher.step(task, arch, n_done, n_steps)
 
 
-def _results(study: Study, found: dict[tuple[str, str], Outcome]) -> Results:
+def _results(study: Study, found: dict[tuple[str, str], Outcome], device: str) -> Results:
     rows: list[Row] = []
     for task in study.tasks:
         for arch in study.archs:
             if (task, arch) in found:
                 rows += found[task, arch].rows
-    return Results(tuple(rows), study.to_dict())
+    return Results(tuple(rows), {**study.to_dict(), "device": torch.device(device).type})
 
 
 def _write(out: Path, results: Results) -> None:

@@ -10,7 +10,7 @@ from mambattn._errors import DataError
 from mambattn.recall.outcome import Outcome
 from mambattn.recall.row import Row
 from mambattn.recall.study import Study
-from mambattn.training.files import write_text
+from mambattn.training.files import make_directory, write_text
 
 __all__ = ["Store"]
 
@@ -42,12 +42,11 @@ class Store:
         self.device = device
         self._cells = out / "cells.jsonl"
         self._checkpoints = out / "checkpoints"
-        if out.exists() and not out.is_dir():
-            raise DataError(f"`out` must be a directory, however {str(out)!r} is a file. Use another name.")
+        make_directory(out)
         settings = out / "settings.json"
         if settings.exists() or self._cells.exists():
             self._check(study, settings)
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        self._checkpoints.mkdir(exist_ok=True)
         write_text(settings, json.dumps({**study.to_dict(), "device": self.device}, indent=1))
 
     def _check(self, study: Study, settings: Path) -> None:
@@ -112,7 +111,7 @@ class Store:
         """
         if not self._cells.exists():
             return {}
-        text = self._cells.read_text(encoding="utf-8")
+        text = self._cells.read_text(encoding="utf-8", errors="replace")  # what is no text is no cell
         whole, _, rest = text.rpartition("\n")
         if rest:
             write_text(self._cells, whole + "\n" if whole else "")

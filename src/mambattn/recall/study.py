@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -194,7 +193,7 @@ class Study(Config):
             check_number(self, "clip", low=0, open_low=True)
         architectures = [parse_architecture(text) for text in self.archs]
         check_different("tasks", self.tasks, self.tasks)
-        check_different("archs", self.archs, [dataclasses.replace(each, label="") for each in architectures])
+        check_different("archs", self.archs, [each.meaning for each in architectures])
         check_divides("d_model", self.d_model, "n_heads", self.n_heads)
         turned = [each.name for each in architectures if each.positions == "rotary"]
         if turned and self.d_model // self.n_heads % 2:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import RenderableType
 
 from mambattn.recall import _table
-from mambattn.recall._plain import plain
 from mambattn.recall.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class CellSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(_table.Printed):
     """The table of a study; it prints itself, with ``print`` and on a rich console.
 
     Parameters
@@ -91,22 +90,8 @@ class Summary:
     def __len__(self) -> int:
         return len(self.cells)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values; an interval that is not defined becomes None.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return plain(self)
-
-    def __str__(self) -> str:
-        return _table.as_text(self)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw a block for each task, as wide as the console allows."""
-        return _table.draw_summary(self, options.max_width)
+    def _draw(self, width: int) -> Iterator[RenderableType]:
+        return _table.draw_summary(self, width)
 
 
 def summarise_cell(task: str, arch: str, rows: Sequence[Row], lengths: Sequence[int]) -> CellSummary:

@@ -107,10 +107,10 @@ def _panel(
     svg = inline_svg(figure, name=name, label=label)
     for i, look in enumerate(line_styles(list(values)).values()):
         svg = svg.replace(look.color, f"var(--arch{i})")
-    lines = [list(line) or [None] * len(places) for line in values.values()]
+    lines = [[_spread(value) for value in line] or [None] * len(places) for line in values.values()]
     items = "".join(
         f'<li data-arch="{i}"{_WIDE if len(spelled) > _LONG else ""}>{swatch(i)}{escape(spelled)}'
-        f"<output>{_spread(line[-1])}</output></li>"
+        f"<output>{line[-1] or '–'}</output></li>"
         for i, (spelled, line) in enumerate(zip(map(arch_label, values), lines, strict=True))
     )
     data: dict[str, Any] = {"places": places, "values": lines}
@@ -120,8 +120,8 @@ def _panel(
     )
 
 
-def _spread(value: _Spread | None) -> str:
+def _spread(value: _Spread | None) -> str | None:
     if value is None:
-        return "–"
+        return None
     mean, low, high = map(number, value)
     return mean if low == high else f"{mean} ({low}–{high})"

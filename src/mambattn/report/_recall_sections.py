@@ -21,10 +21,10 @@ __all__ = ["links_section", "runs", "table_section"]
 _LINKS = {
     "Task": "Name of the task",
     "Claim": "What the chain claims: < is worse than, ≈ is as good as",
+    "Verdict": "What the interval says about the claim",
     "Difference": "Mean over seeds of the right one's score minus the left one's",
     "95 % interval": "Of that difference, by Student's t over paired seeds",
     "Seeds": "Seeds that both have",
-    "Verdict": "What the interval says about the claim",
 }
 _RUNS = {
     "Task": "Name of the task",
@@ -83,14 +83,14 @@ def links_section(links: Sequence[Link], scored_at: Sequence[int]) -> str:
     def cells(link: Link) -> Iterable[str]:
         yield cell(link.task, head=True)
         yield cell(f"{arch_label(link.left)} {link.claim} {arch_label(link.right)}")
-        yield cell(number(link.difference, signed=True), value=_sortable(link.difference))
-        is_known = math.isfinite(link.low)
-        yield cell(f"[{number(link.low, signed=True)}, {number(link.high, signed=True)}]" if is_known else "–")
-        yield cell(str(link.n), value=link.n)
         reason = link.reason
         for arch in sorted((link.left, link.right), key=len, reverse=True):
             reason = reason.replace(arch, arch_label(arch))
         yield cell("", html=f'<span class="{escape(link.verdict)}">{escape(link.verdict)}</span>: {escape(reason)}')
+        yield cell(number(link.difference, signed=True), value=_sortable(link.difference))
+        is_known = math.isfinite(link.low)
+        yield cell(f"[{number(link.low, signed=True)}, {number(link.high, signed=True)}]" if is_known else "–")
+        yield cell(str(link.n), value=link.n)
 
     return section(
         "links",

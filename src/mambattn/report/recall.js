@@ -2,7 +2,6 @@
 // place whose values stand below it.
 {
   const buttons = [...document.querySelectorAll(".picks [data-arch]")];
-  const number = (value) => value.toFixed(3);
 
   const show = (button, shown) => {
     button.ariaPressed = String(shown);
@@ -41,10 +40,7 @@
       svg.append(guide);
       figure.querySelector(".place").textContent = places[place];
       values.forEach((line, arch) => {
-        if (!line[place]) return;
-        const [mean, low, high] = line[place];
-        const spread = low === high ? "" : ` (${number(low)}–${number(high)})`;
-        figure.querySelector(`[data-arch="${arch}"] output`).textContent = number(mean) + spread;
+        figure.querySelector(`[data-arch="${arch}"] output`).textContent = line[place] ?? "–";
       });
     };
     const follow = (event) => {

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
+from mambattn._plain import as_text
+
 __all__ = ["LayerDescription", "StackDescription"]
 
 
@@ -89,6 +91,9 @@ class StackDescription:
         """
         totals = {"n_parameters": self.n_parameters, "flops": self.flops, "state_bytes": self.state_bytes}
         return dataclasses.asdict(self) | totals
+
+    def __str__(self) -> str:
+        return as_text(self)
 
     def __rich__(self) -> Table:
         """Return a table for a rich console."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 from mambattn.mixers import MLP, Attention, GlobalLocalAttention, Mamba, Mamba2, Mixer
 from mambattn.nn._checks import check_one_of
@@ -62,9 +62,8 @@ def make_mixer(letter: str, d_model: int, settings: Mapping[str, Any] | None = N
     known = [name for name in inspect.signature(mixer).parameters if name != "d_model"]
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-            raise ConfigError(f"Layer {letter} ({LETTERS[letter]}) has no setting {name!r}. {hint}")
+            hint = did_you_mean(name, known, otherwise=f"Known: {', '.join(known)}.")
+            raise ConfigError(f"Layer {letter} ({LETTERS[letter]}) has no setting {name!r}.{hint}")
         if name == "window" and (value is None) != (letter == "A"):
             raise ConfigError(
                 f"`window` makes the difference between layers A (global) and L (local), however the settings of "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import difflib
 import math
 import operator
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 from mambattn.configs._base import Config, check_number
 from mambattn.tasks._random import make_generator
@@ -142,8 +142,7 @@ class Task(Config, abc.ABC):
                 f"Use seq_len={self.min_length} or more, or another setting of the task."
             )
         if split not in SPLITS:
-            near = difflib.get_close_matches(str(split), SPLITS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(split, SPLITS)
             raise ConfigError(f"`split` must be one of {', '.join(map(repr, SPLITS))}, however split={split!r}.{hint}")
         seeds = tuple(_integer("seed", part) for part in (seed if isinstance(seed, tuple) else (seed,)))
         generator = make_generator(device, self.name, seq_len, split, seeds)

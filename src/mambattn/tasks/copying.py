@@ -37,7 +37,7 @@ class SelectiveCopy(Task):
 
     Notes
     -----
-    The source is arXiv 2312.00752, section 4.1.1, with the sizes of its appendix E.1.
+    The source is arXiv 2312.00752, section 4.1.1; the sizes that it used are in its appendix E.1.
 
     Examples
     --------

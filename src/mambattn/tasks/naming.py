@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
 from mambattn.tasks.associative import AssociativeRecall
 from mambattn.tasks.base import Task
@@ -51,14 +49,19 @@ def parse_task(text: str) -> Task:
     ...
     mambattn._errors.ConfigError: The task recall has no option 'tua'. Did you mean 'tau'?
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"`text` must be the name of a task, however text={text!r}. Use text='recall:tau=3'.")
     name, *options = text.split(":")
     if name not in TASKS:
-        raise ConfigError(f"There is no task {name!r}.{_hint(name, TASKS)}")
+        hint = did_you_mean(name, TASKS, otherwise=f"There are {', '.join(TASKS)}.")
+        raise ConfigError(f"There is no task {name!r}.{hint}")
+    known = TASKS[name].field_names()
     changes: dict[str, int | float] = {}
     for option in options:
         key, _, value = option.partition("=")
-        if key not in TASKS[name].field_names():
-            raise ConfigError(f"The task {name} has no option {key!r}.{_hint(key, TASKS[name].field_names())}")
+        if key not in known:
+            hint = did_you_mean(key, known, otherwise=f"There are {', '.join(known)}.")
+            raise ConfigError(f"The task {name} has no option {key!r}.{hint}")
         if key in changes:
             raise ConfigError(f"`{key}` must be given once, however the task is {text!r}. Use one of them.")
         default = getattr(TASKS[name], key)
@@ -70,8 +73,3 @@ def parse_task(text: str) -> Task:
                 f"`{key}` must be {kind}, however the task is {text!r}. Use {name}:{key}={default}."
             ) from None
     return TASKS[name].replace(**changes)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(known)}."

@@ -48,6 +48,13 @@ def resolve_device(name: str) -> torch.device:
                 "Use device='auto' or 'cpu'."
             )
         return torch.device("cuda", index)
+    try:
+        torch.zeros(1).to(device).tolist()
+    except (RuntimeError, AssertionError, ImportError) as error:  # NotImplementedError is a RuntimeError
+        raise ConfigError(
+            f"`device` is {name!r}, however this machine or this torch cannot compute on it. Use device='auto' or "
+            "'cpu'."
+        ) from error
     return device
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mambattn.configs import TrainerConfig
 
-__all__ = ["LearningRate", "make_optimizer", "parameter_groups"]
+__all__ = ["LearningRate", "cosine", "make_optimizer", "parameter_groups"]
 
 _MATRICES = (nn.Linear, nn.Conv1d)  # a Mamba layer keeps its convolution as a parameter `conv_weight`
 
@@ -78,6 +78,27 @@ def make_optimizer(network: nn.Module, config: TrainerConfig) -> torch.optim.Opt
     return make(groups, lr=config.lr, fused=True)
 
 
+def cosine(share: float) -> float:
+    """Give the factor ``(1 + cos(π share)) / 2`` of the peak rate.
+
+    Parameters
+    ----------
+    share : float
+        Share of the course done, in [0, 1].
+
+    Returns
+    -------
+    float
+        From 1 at the start to 0 at the end.
+
+    Examples
+    --------
+    >>> cosine(0.0), round(cosine(0.5), 6), cosine(1.0)
+    (1.0, 0.5, 0.0)
+    """
+    return (1 + math.cos(math.pi * share)) / 2
+
+
 class LearningRate:
     """The learning rate of each step.
 
@@ -122,7 +143,7 @@ class LearningRate:
             return self.config.lr * self.scale * progress / warmup
         if self.config.lr_schedule == "cosine":
             share = min(1.0, (progress - warmup) / (1 - warmup))
-            return self.config.lr * (1 + math.cos(math.pi * share)) / 2
+            return self.config.lr * cosine(share)
         return self.config.lr * self.scale
 
     def observe(self, *, improved: bool) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +22,8 @@ __all__ = ["open_pool"]
 def open_pool(
     n_workers: int, *, mend: str, warm_up: Callable[[], object] | None = None
 ) -> Iterator[ProcessPoolExecutor]:
-    """Give worker processes while the block runs; what still runs when it fails, or on Ctrl-C, is ended.
+    """Give worker processes while the block runs; what still runs when it fails, on Ctrl-C, or when this process is
+    killed, is ended.
 
     Parameters
     ----------
@@ -61,8 +65,17 @@ def open_pool(
 def _start(warm_up: Callable[[], object] | None) -> None:
     """Leave Ctrl-C, which every process of a terminal gets, to the parent; and be ready for the first call."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Where psutil is installed, loky replaces a worker that grew by 300 MB, as it takes that for a leak. A table and a
     # CUDA context are no leak, and a new worker pays for its imports again.
     process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     if warm_up is not None:
         warm_up()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed; else it would train on for nobody, for hours perhaps."""
+    parent = os.getppid()  # after a death another one; on Windows it stays
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -119,6 +119,8 @@ def test_a_wheel_serves_every_python_and_an_sdist_holds_the_sources(tmp_path):
     assert not wheel.name.endswith("any.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "lib")
+    for path in (*source.glob("src/mambattn/**/*.css"), *source.glob("src/mambattn/**/*.js")):
+        assert (tmp_path / "lib" / path.relative_to(source / "src")).is_file()
     available, reason, values = ask(tmp_path / "lib")
     assert (available, values) == ("True", "[1.0, 2.0, 3.0]"), reason
     assert ask(tmp_path / "lib", USE) == ["True"]
@@ -128,4 +130,4 @@ def test_a_wheel_serves_every_python_and_an_sdist_holds_the_sources(tmp_path):
     files = {path.relative_to(unpacked) for path in unpacked.rglob("*")}
     assert {path.relative_to(source) for path in source.glob("src/mambattn/ops/*/csrc/*.[ch]")} <= files
     assert {"scan.c", "ssd.h", "conv.c", "attend.c", "lanes.h", "setup.py"} <= {path.name for path in files}
-    assert not any(path.suffix == ".so" for path in files)
+    assert not any(path.suffix == ".so" or path.parts[0] == "tests" for path in files)

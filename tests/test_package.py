@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,20 @@ def test_nothing_inside_imports_the_top_level_package():
                 assert all(alias.name != "mambattn" for alias in node.names), path
             if isinstance(node, ast.ImportFrom):
                 assert node.module != "mambattn" or {alias.name for alias in node.names} <= set(ROOMS), path
+
+
+def test_every_package_that_is_imported_is_a_declared_dependency():
+    project = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text("utf8"))["project"]
+    peers = {"deeptab", "mamba_ssm", "mambapy"}  # measured by the benchmarks where they are installed
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[^\w-]", line)[0].replace("scikit-learn", "sklearn") for group in groups for line in group}
+    imported = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.partition(".")[0] for name in names}
+    assert imported - set(sys.stdlib_module_names) - peers - declared <= {"mambattn"}
 
 
 def test_the_error_tree():

@@ -37,14 +37,24 @@ def folder(tmp_path_factory):
         "fake.parquet": "age,ill\n1,y\n",
         "fake.safetensors": "age,ill\n1,y\n",
         "text.csv": "age,ward\n30,a\n,b\nold,a\n",
+        "header2.csv": "ages,wards\n1,a\n",
         "lacking.csv": "ward\na\n",
         "spaced.csv": "age, Weight \n1,2\n",
+        "other.csv": "age|ill\n1|y\n2|n\n",
+        "title.csv": "# Patients, 2024\nage,ward,ill\n1,a,y\n",
+        "once.csv": "age,ill\n" + "".join(f"{i},class {i}\n" for i in range(30)),
+        "money.csv": "age,price\n" + "".join(f"{i},{i}.5\n" for i in range(29)) + "1,ask\n",
+        "same.csv": "age,dose\n" + "".join(f"{i},1.5\n" for i in range(30)),
+        "gap.csv": "age,ill\n" + "".join(f"{i},{['y', 'n', ''][i % 3]}\n" for i in range(30)) + "-inf,y\n",
+        "largest.csv": "age,ill\n" + "".join(f"{i},{'yn'[i % 2]}\n" for i in range(30)) + "1.7e308,y\n",
+        "rows.csv": "age,ward\n1,a\ninf,b\n",
         "infinite.csv": "a,x\n" + "".join(f"{i},{i}.5\n" for i in range(30)) + "1,inf\n",
     }
     for name, text in texts.items():
         (here / name).write_text(text)
     (here / "latin.csv").write_bytes("größe,ill\n1,y\n".encode("latin-1"))
     (here / "zipped.csv").write_bytes(b"\x1f\x8b\x08\x00rest")
+    (here / "book.xlsx").write_bytes(b"PK\x03\x04rest")
     (here / "nul.csv").write_bytes(b"a,b\x00\n1,2\n")
     (here / "cut.parquet").write_bytes(b"PAR1 and no more")
     (here / "folder").mkdir()
@@ -85,6 +95,32 @@ CASES = {
     "an open quote": ("fit quote.csv --target b", "quote.csv is not a CSV file: unexpected end of data."),
     "not UTF-8": ("compare latin.csv --target ill", "latin.csv is not UTF-8 text (byte 0xf6). Save it as CSV in UTF-8"),
     "compressed": ("compare zipped.csv --target ill", "zipped.csv is compressed. Unpack it"),
+    "a workbook": ("compare book.xlsx --target ill", "book.xlsx is a workbook. Save its sheet as CSV in UTF-8"),
+    "another separator": (
+        "compare other.csv --target ill",
+        "other.csv has one column, 'age|ill'. Separate columns with commas, semicolons or tabs.",
+    ),
+    "a title above the header": (
+        "compare title.csv --target ill",
+        "title.csv, line 2: 3 cells, but the header has 2 (comma-separated). Mend that line or the header, "
+        "'# Patients, 2024', or put quotes",
+    ),
+    "an infinite cell, by its row in the file": (
+        "fit gap.csv --target ill",
+        "gap.csv: column 'age' holds -inf in row 31. Use a number, or leave the cell empty.",
+    ),
+    "fit to an infinite target": (
+        "fit infinite.csv --target x",
+        "The target 'x' holds infinite values. Row 31 is the first: use a number, or leave the cell empty.",
+    ),
+    "an infinite cell to predict": (
+        "predict model.safetensors rows.csv",
+        "rows.csv: column 'age' holds inf in row 2. Use a number, or leave the cell empty.",
+    ),
+    "the largest number for a missing one": (
+        "compare largest.csv --target ill",
+        "Column 'age' holds numbers beyond 1e+150, whose squares overflow. Leave a cell empty if that marks",
+    ),
     "NUL bytes": ("compare nul.csv --target b", "nul.csv is not text. Give a CSV or Parquet file."),
     "no Parquet": ("compare fake.parquet --target ill", "fake.parquet is not a Parquet file, or is damaged:"),
     "cut Parquet": ("compare cut.parquet --target ill", "cut.parquet is not a Parquet file, or is damaged:"),
@@ -104,6 +140,22 @@ CASES = {
     "fit a single class": (
         "fit single.csv --target ill",
         "A classifier needs at least two classes, however `y` holds one class only: ['y'].",
+    ),
+    "a constant number": (
+        "fit same.csv --target dose",
+        "The target 'dose' is 1.5 in every row, so there is nothing to predict. Name another one.",
+    ),
+    "fit to classes of one row": (
+        "fit once.csv --target ill",
+        "Each class of the target 'ill' has one row, so that none can be held out to score.",
+    ),
+    "a text among numbers": (
+        "compare money.csv --target price",
+        "fewer than folds=3. Drop or merge the class. Is it a quantity? Then write every value as a number, unlike 'ask'.",
+    ),
+    "a text among numbers to regress on": (
+        "fit money.csv --target price --task regression",
+        "task='regression' needs a numeric target, however 'price' holds 'ask'.",
     ),
     "nothing but a target": ("compare alone.csv --target ill", "alone.csv has no column to predict 'ill' from."),
     "all dropped": ("fit good.csv --target ill --drop age --drop ward", "has no column to predict 'ill' from."),
@@ -183,6 +235,11 @@ CASES = {
     "column lacking": (
         "predict model.safetensors lacking.csv",
         "lacking.csv lacks column 'age', which the model was fitted on.",
+    ),
+    "two columns lacking": ("predict model.safetensors header2.csv", "header2.csv lacks columns 'age', 'ward', which"),
+    "another separator at predict": (
+        "predict model.safetensors other.csv",
+        "other.csv has one column, 'age|ill'. Separate columns with commas, semicolons or tabs.",
     ),
     "nothing to predict": ("predict model.safetensors header.csv", "header.csv has a header but no rows."),
     "chances of a number": (

@@ -1,7 +1,9 @@
 """What the commands do: options reach the library, results reach the right stream, real runs end to end."""
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +78,24 @@ def test_compare_prints_leaderboard_and_verdict(calls, make_comparison, tmp_path
     assert json.loads((tmp_path / "x.json").read_text()) == comparison.to_dict()
     assert "Report:" not in result.stdout
     assert f"Report: {tmp_path / 'report.html'}" in invoke(f"compare wine --out {tmp_path}").stdout
+
+
+def test_brackets_in_names_are_no_markup(monkeypatch, make_comparison):
+    comparison = make_comparison()
+    named = dataclasses.replace(comparison, data=comparison.data | {"name": "t[bold].csv", "target": "mg [/l]"})
+    monkeypatch.setattr("mambattn.compare.run", lambda *_, **__: named)
+    assert invoke("compare wine").stdout.startswith("t[bold].csv, mg [/l]: ")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_lacks_a_minus_gets_a_hyphen(calls, make_comparison, encoding):
+    unspelled, spelled = (
+        CliRunner(charset=charset).invoke(main, ["compare", "wine"]) for charset in ("utf-8", encoding)
+    )
+    assert spelled.exit_code == 0
+    assert "−0." in unspelled.stdout
+    numbers = re.compile(r"-?\d+\.\d+")
+    assert numbers.findall(spelled.stdout) == numbers.findall(unspelled.stdout.replace("−", "-"))
 
 
 def test_json_on_standard_output_is_alone_there(calls, make_comparison):
@@ -182,6 +202,16 @@ def test_fit_and_predict_a_regression_from_a_file(tmp_path):
     np.testing.assert_allclose(got, load(model).predict(frame[["x", "ward"]]), rtol=1e-12)
     assert "  ward: category, 3 known" in invoke(f"describe {model}").stdout
     assert json.loads(invoke(f"describe {model} --json").stdout)["stack"] is None
+
+
+def test_fit_writes_small_errors_with_figures_and_says_which_score_is_undefined(tmp_path):
+    path = tmp_path / "t.csv"
+    options = f"--target y --model mlp --set trainer.max_epochs=1 --out {tmp_path / 'm.safetensors'}"
+    path.write_text("x,y\n" + "".join(f"{i},{i % 7}e-7\n" for i in range(30)))
+    errors = invoke(f"fit {path} {options} --task regression").stdout.partition("rmse ")[2]
+    assert 1e-7 < float(errors.partition(",")[0]) < 1e-6
+    path.write_text("x,y\n1,.5\n2,1.5\n3,2.5\n")
+    assert "r2 undefined" in invoke(f"fit {path} {options}").stdout
 
 
 def test_a_model_fitted_without_names_is_matched_by_position(tmp_path):

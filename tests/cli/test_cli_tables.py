@@ -36,6 +36,13 @@ def test_decimal_commas_between_semicolons(tmp_path):
     assert mixed["dose"].tolist() == ["1,5", "2.25"]
 
 
+def test_the_words_for_a_missing_value_are_those_of_the_documentation(tmp_path):
+    frame = read_table(
+        write(tmp_path / "t.csv", "a,b\n" + "".join(f"{word},x\n" for word in ("", "NA", "N/A", "NaN", "null", "None")))
+    )
+    assert frame["a"].isna().all()
+
+
 def test_text_stays_text_and_quoted_newlines_are_one_row(tmp_path):
     frame = read_table(write(tmp_path / "t.csv", 'note,flag,n\n"two\nlines",True,1\nx,False,2\n'))
     assert frame["note"].tolist() == ["two\nlines", "x"]
@@ -63,6 +70,12 @@ def test_rows_without_a_target_are_left_out_and_columns_dropped(tmp_path):
     assert table.X.to_dict("list") == {"a": [1, 5]}
     assert table.y.tolist() == ["u", "v"]
     assert (table.n_untargeted, table.name, table.target) == (1, "t.csv", "y")
+
+
+def test_labels_of_whole_numbers_stay_whole_where_cells_are_empty(tmp_path):
+    table = read_target_table(str(write(tmp_path / "t.csv", "a,y,z\n1,1,.5\n2,,\n3,0,1\n")), "y")
+    assert (table.y.tolist(), str(table.y.dtype)) == ([1, 0], "int64")
+    assert str(read_target_table(str(tmp_path / "t.csv"), "z").y.dtype) == "float64"
 
 
 def test_bundled_tables_know_their_target():

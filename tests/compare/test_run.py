@@ -16,6 +16,7 @@ from mambattn.compare._plan import order_fits, uneven
 from mambattn.compare.experiment import compare_candidates
 from mambattn.configs import PreprocessingConfig, TrainerConfig
 from mambattn.models import load
+from mambattn.training.files import reserved
 
 DEFAULTS = {"preprocessing": PreprocessingConfig(), "trainer": TrainerConfig(), "n_jobs": 1, "progress": False}
 CONFIGS = {
@@ -95,12 +96,22 @@ def test_an_error_is_turned_around(table):
     assert found.rows[1].difference <= 0
 
 
+def test_one_run_at_a_time_in_a_directory(stubs, table, tmp_path):
+    with reserved(tmp_path), pytest.raises(DataError, match=r"^`out` must be the directory of one run at a time"):
+        compare_candidates(*table, stubs, **{**DEFAULTS, "out": tmp_path})
+    compare_candidates(*table, stubs, **{**DEFAULTS, "out": tmp_path})
+    assert not (tmp_path / "lock").exists()
+
+
 def test_a_result_survives_json(stubs, table, tmp_path):
     found = compare_candidates(*table, stubs, data_name="t", notes=("n",), **DEFAULTS)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     again = Comparison.from_dict(values)
     assert again == found
     assert values["verdict"] == again.verdict() == found.verdict()
+    shown = str(again)
+    assert shown.endswith(found.verdict())
+    assert all(row.model in shown and f"{row.mean:.4f}" in shown for row in found.rows)
     nan = dataclasses.replace(found, rows=(dataclasses.replace(found.rows[0], sd=float("nan")), *found.rows[1:]))
     assert nan.to_dict()["rows"][0]["sd"] is None
     assert np.isnan(Comparison.from_dict(nan.to_dict()).rows[0].sd)

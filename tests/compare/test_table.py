@@ -93,6 +93,11 @@ BAD_TABLES = {
     "missing target": (FRAME, WITH_GAP, {}, DataError, "'y' is missing in 1 of 30 rows. Drop these rows"),
     "one class": (FRAME, ["a"] * 30, {}, DataError, "is 'a' in every row. Give a table with at least two classes"),
     "constant number": (FRAME, [2.5] * 30, {"task": "regression"}, DataError, "2.5 in every row, so there is nothing"),
+    "constant integer": (FRAME, [2024001] * 30, {}, DataError, "2024001 in every row, so there is nothing to predict. Name another one"),
+    "a huge target": (FRAME, np.arange(30) * 1e200, {}, DataError, r"'y' holds numbers beyond 1e\+150. Use its logarithm"),
+    "a huge number": (FRAME.assign(a=-1e200), CLASSES, {}, DataError, r"'a' holds numbers beyond 1e\+150, whose squares overflow"),
+    "an amount": (FRAME, [f"${i}" for i in range(30)], {}, DataError, r"write every value as a number, unlike '\$0'"),
+    "one text among numbers": (FRAME, [*map(str, range(29)), "?"], {"task": "regression"}, DataError, r"'y' holds '\?'"),
     "rare class": (FRAME, ["a"] * 28 + ["b"] * 2, {}, DataError, "Class 'b' of the target 'y' has 2 rows, fewer than folds=3. "
                    "Drop or merge the class, or use folds=2."),
     "single row of a class": (FRAME, ["a"] * 29 + ["b"], {}, DataError, "has 1 row, fewer than folds=3. Drop or merge the class."),
@@ -100,7 +105,9 @@ BAD_TABLES = {
     "text for numbers": (FRAME, CLASSES, {"task": "regression"}, DataError, "needs a numeric target, however 'y' holds 'no'"),
     "infinite target": (FRAME, [*range(29), np.inf], {"task": "regression"}, DataError, "holds infinite values"),
     "mixed labels": (FRAME, pd.Series(["a", 1] * 15), {}, DataError, "mixes text and numbers"),
+    "many mixed labels": (FRAME, pd.Series(["0", *range(1, 30)]), {}, DataError, "mixes text and numbers"),
     "dates to predict": (FRAME, pd.Series(pd.date_range("2020", periods=30)), {}, DataError, "holds Timestamp values"),
+    "lists to predict": (FRAME, pd.Series([[1]] * 30), {}, DataError, "The target 'y' holds list values. Turn them into text"),
     "not binary": (FRAME, np.array(["a", "b", "c"] * 10), {"task": "binary"}, DataError, "with 3 classes. Use task=.multiclass"),
     "unknown task": (FRAME, CLASSES, {"task": "ranking"}, ConfigError, "`task` must be one of 'auto', .*task='ranking'"),
     "few rows": (FRAME[:8], CLASSES[:8], {"folds": 2}, DataError, "has 8 rows, too few for folds=2: give at least 10 rows"),
@@ -178,3 +185,20 @@ def test_bundled_tables(name, rows, columns, task):
     assert made(X, y)[0].task == task
     with pytest.raises(DataError, match="no bundled table 'iris'\\. There are breast_cancer"):
         load_bundled("iris")
+
+
+def test_many_classes_of_text_are_told_by_the_one_that_is_no_number():
+    target = [*map(str, range(29)), "x"] * 3
+    table, _ = made(pd.concat([FRAME] * 3), target)
+    assert table.task == "multiclass"
+    assert table.notes == (
+        "The target 'y' holds text such as 'x', so its 30 distinct values are taken for classes; for a quantity, write "
+        "every value as a number.",
+    )
+
+
+def test_a_target_whose_errors_four_decimals_cannot_show_is_told():
+    assert made(FRAME, np.arange(30) * 1e-6)[0].notes[1] == (
+        "The target 'y' spans 2.9e-05 only, and scores are written with four decimals: take a smaller unit to see more of them."
+    )
+    assert len(made(FRAME, np.arange(30) * 1e-3)[0].notes) == 1

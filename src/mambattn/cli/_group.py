@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +18,8 @@ __all__ = ["CommandGroup", "note", "say_how_to_resume"]
 
 _RESUME = "mambattn.resume"
 _INTERRUPTED = 130
+_SPELL = "mambattn.spell"
+_SPELLED = str.maketrans({"−": "-", "–": "-", "≈": "~", "±": "+/-", "×": "x", "·": "*", "…": "...", "τ": "tau"})
 
 
 class Refusal(click.ClickException):
@@ -28,6 +33,9 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=_SPELL)
         try:
             with _plain_warnings():
                 return super().invoke(ctx)
@@ -40,6 +48,17 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:
             click.echo(f"\nInterrupted. {ctx.meta.get(_RESUME, 'Nothing was written.')}", err=True)
             ctx.exit(_INTERRUPTED)
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """Write what the output's encoding lacks in letters that it has: a minus must not end a command, nor vanish."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_SPELLED)
+    return text.encode(error.encoding, "replace").decode(error.encoding), error.end
+
+
+codecs.register_error(_SPELL, _spell)
 
 
 def say_how_to_resume(hint: str) -> None:

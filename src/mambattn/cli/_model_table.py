@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mambattn._errors import DataError
-from mambattn.cli._tables import read_table
+from mambattn.cli._tables import read_table, refuse_infinite, refuse_one_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ def read_model_table(data: str, schema: TableSchema) -> pd.DataFrame:
     """Read the columns that a model was fitted on, by name or by position; others are not looked at."""
     frame = _matched(read_table(data), schema, data)
     _refuse_text(frame, schema, data)
+    refuse_infinite(frame, data)
     return frame if schema.named else frame.set_axis(range(schema.n_columns), axis=1)
 
 
@@ -32,10 +33,13 @@ def _matched(frame: pd.DataFrame, schema: TableSchema, data: str) -> pd.DataFram
             )
         return frame.set_axis(schema.names, axis=1)
     missing = [name for name in schema.names if name not in frame.columns]
+    if len(missing) > 1:
+        refuse_one_column(frame, data)
     if missing:
+        what = f"column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing[:5]))}"
         raise DataError(
-            f"{data} lacks column {', '.join(map(repr, missing[:5]))}, which the model was fitted on. Add it, "
-            "with empty cells where it is unknown."
+            f"{data} lacks {what}{' and others' if len(missing) > 5 else ''}, which the model was fitted on. Add "
+            f"{'them' if len(missing) > 1 else 'it'}, with empty cells where a value is unknown."
         )
     return frame.loc[:, list(schema.names)]
 

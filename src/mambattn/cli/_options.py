@@ -24,5 +24,5 @@ categorical: Decorator = click.option(
 )
 device: Decorator = click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
 random_state: Decorator = click.option(
-    "--random-state", type=int, default=0, show_default=True, help="Seed of the splits and of the training."
+    "--random-state", type=int, default=0, show_default=True, help="Seed of every random draw."
 )

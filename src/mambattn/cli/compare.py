@@ -100,7 +100,8 @@ def compare(
     if json_file not in (None, "-") and not Path(json_file).absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory {str(Path(json_file).parent)!r}.", param_hint="--json")
 
-    from mambattn.cli._tables import note_oddities, read_target_table
+    from mambattn.cli._oddities import note_oddities
+    from mambattn.cli._tables import read_target_table
     from mambattn.compare import run
     from mambattn.configs import PreprocessingConfig
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -85,7 +86,9 @@ def fit(
     import pandas as pd
 
     from mambattn import configs, models
-    from mambattn.cli._tables import note_oddities, read_target_table
+    from mambattn._errors import DataError
+    from mambattn.cli._oddities import note_oddities
+    from mambattn.cli._tables import read_target_table
     from mambattn.compare import decide_task
     from mambattn.compare.metrics import metrics_of
     from mambattn.training import hold_out
@@ -104,6 +107,11 @@ def fit(
     train, held_out = hold_out(
         len(labels), trainer.val_size, random_state, None if is_regression else pd.factorize(labels)[0]
     )
+    if len(train) == len(labels):
+        raise DataError(
+            f"Each class of the target {table.target!r} has one row, so that none can be held out to score. Merge "
+            "classes, name another column with --target, or, for a quantity, use --task regression."
+        )
     estimator = getattr(models, name + ("Regressor" if is_regression else "Classifier"))(
         model_config=model_config,
         preprocessing_config=preprocessing,
@@ -121,7 +129,7 @@ def fit(
         wanted = pd.Index(estimator.classes_).get_indexer(labels[held_out])
         predicted = estimator.predict_proba(held_out_rows)
         kind = "binary" if len(estimator.classes_) == 2 else "multiclass"
-    scores = [f"{metric.name} {metric.score(wanted, predicted):.4f}" for metric in metrics_of(kind)]
+    scores = [f"{metric.name} {_figure(metric.score(wanted, predicted))}" for metric in metrics_of(kind)]
     history = estimator.history_
     click.echo(f"model       {type(estimator).__name__}, {estimator.n_parameters_:,} parameters")
     click.echo(f"schedule    {estimator.schedule_ or 'none: it has no mixer'}")
@@ -133,3 +141,10 @@ def fit(
     click.echo(f"validation  {', '.join(scores)}")
     click.echo(f"            on {len(held_out):,} held-out rows, which also chose the epoch: a little flattering")
     click.echo(f"saved       {out}")
+
+
+def _figure(score: float) -> str:
+    """Write a score with four decimals, and a small one, such as the error of a small target, with four figures."""
+    if not math.isfinite(score):
+        return "undefined"
+    return f"{score:.4f}" if score == 0 or abs(score) >= 0.001 else f"{score:.4g}"

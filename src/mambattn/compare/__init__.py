@@ -4,7 +4,7 @@
 intervals, and a verdict that says "undecided" where the intervals do.
 """
 
-from mambattn.compare._table import decide_task
+from mambattn.compare._task import decide_task
 from mambattn.compare.bundled import BUNDLED, load_bundled
 from mambattn.compare.experiment import run
 from mambattn.compare.metrics import METRICS, Metric

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from mambattn.plots import decimals, format_number, metric_label
 
@@ -33,8 +34,10 @@ def leaderboard_table(comparison: Comparison, *, stacked: bool = False) -> Table
     repeats = f"{folds} folds" if seeds == 1 else f"{folds} folds × {seeds} seeds"
     any_cut = any(row.n_cut for row in comparison.rows)
     metric = metric_label(comparison.metric)
+    title = f"{comparison.data['name']}, {comparison.data['target']}: {metric}, {repeats}, {better}"
+    # A file, a target or an interval may hold brackets, which rich would read as markup in a plain string.
     table = Table(
-        title=f"{comparison.data['name']}, {comparison.data['target']}: {metric}, {repeats}, {better}",
+        title=Text(title, style="table.title"),
         caption=(
             "Difference: to the best row, on the same held-out rows; negative is worse. Interval: 95 %, from "
             f"{comparison.settings['n_draws']:,} redraws of the pooled held-out rows, given these fits (it does not "
@@ -65,7 +68,7 @@ def leaderboard_table(comparison: Comparison, *, stacked: bool = False) -> Table
             seconds(row.fit_seconds) + (f" *{row.n_cut}/{row.n_fits}" if row.n_cut else ""),
             seconds(row.predict_seconds),
         ]
-        table.add_row(*_stack(cells) if stacked else cells, style="bold" if is_best else None)
+        table.add_row(*map(Text, _stack(cells) if stacked else cells), style="bold" if is_best else None)
     return table
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 from mambattn._errors import DataError
 from mambattn.compare._fitting import Fit, Outcome
 from mambattn.compare.results import Comparison, FoldResult
-from mambattn.training.files import whole_file, write_text
+from mambattn.training.files import reserved, whole_file, write_text
 
-__all__ = ["Store"]
+__all__ = ["Store", "open_store"]
 
 _SETTINGS = "settings.json"
 
@@ -23,6 +24,16 @@ _SETTINGS = "settings.json"
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+@contextmanager
+def open_store(out: Path | None, settings: Mapping[str, Any], *, resume: bool) -> Iterator[Store | None]:
+    """Give the store of a directory, which other runs are kept out of while the block runs; None for no directory."""
+    if out is None:
+        yield None
+        return
+    with reserved(out):
+        yield Store(out, settings, resume=resume)
 
 
 class Store:
@@ -35,8 +46,6 @@ class Store:
     def __init__(self, out: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
         self.out = out
         self.fits = out / "fits"
-        if out.exists() and not out.is_dir():
-            raise DataError(f"`out` must be a directory, however {str(out)!r} is a file.")
         # As JSON gives them back, so that a tuple equals the list that it became.
         wanted = json.loads(json.dumps(settings))
         if self.fits.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import numbers
 from collections.abc import Hashable, Sequence
@@ -15,13 +14,15 @@ from numpy.typing import NDArray
 from pandas.util import hash_pandas_object
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError, DataError
+from mambattn.compare._task import check_classes, decide_task, encode_classes
 from mambattn.tabular.frame import as_frame, column_kind, number_values
 
 __all__ = ["ComparisonTable", "check_columns", "make_table"]
 
-MOST_CLASSES = 20
-TASKS = ("auto", "classification", "binary", "multiclass", "regression")
+SMALLEST_SPAN = 0.01  # below it four decimals leave two figures of an error, or none
+LARGEST = 1e150  # the linear yardstick and the errors square a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,11 @@ def check_columns(frame: pd.DataFrame, given: Sequence[Hashable] = ()) -> tuple[
     for column, series in frame.items():
         if column_kind(series, str(column)) == "category" or column in given:
             categorical.append(column)
-        else:
-            number_values(series, str(column))
+        elif (np.abs(number_values(series, str(column))) > LARGEST).any():
+            raise DataError(
+                f"Column {str(column)!r} holds numbers beyond {LARGEST:g}, whose squares overflow. Leave a cell empty "
+                "if that marks a missing value; else use the logarithm, or a larger unit."
+            )
     return tuple(categorical)
 
 
@@ -97,11 +101,18 @@ def make_table(
         classes: tuple[Any, ...] = ()
         if not np.isfinite(values).all():
             raise DataError(f"The target {name!r} holds infinite values. Drop or mend these rows.")
-        if values.min() == values.max():
-            raise DataError(f"The target {name!r} is {values[0]:g} in every row, so there is nothing to predict.")
+        if np.abs(values).max() > LARGEST:
+            raise DataError(
+                f"The target {name!r} holds numbers beyond {LARGEST:g}. Use its logarithm, or a larger unit."
+            )
+        if np.ptp(values) < SMALLEST_SPAN:
+            notes += (
+                f"The target {name!r} spans {np.ptp(values):.3g} only, and scores are written with four decimals: "
+                "take a smaller unit to see more of them.",
+            )
     else:
-        labels, values, classes = _encode_classes(target, name)
-        task = _check_classes(values, classes, name, task, folds)
+        labels, values, classes = encode_classes(target, name)
+        task = check_classes(values, classes, name, task, folds)
     _check_folds(len(frame), folds, seeds)
     fold_of = _draw_folds(values, task, folds, seeds, random_state)
     table = ComparisonTable(
@@ -122,8 +133,7 @@ def _take_target(frame: pd.DataFrame, y: Any, name: str | None) -> tuple[pd.Data
     """Return the table without its target, the target as a series, and its name."""
     if isinstance(y, str):
         if y not in frame.columns:
-            near = difflib.get_close_matches(y, [str(column) for column in frame.columns], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Columns: {', '.join(map(str, frame.columns))}."
+            hint = did_you_mean(y, frame.columns, otherwise=f"Columns: {', '.join(map(str, frame.columns))}.")
             raise DataError(f"The table has no column {y!r} to predict.{hint}")
         if frame.shape[1] == 1:
             raise DataError(f"The table has no column beside its target {y!r}. Give at least one to predict it from.")
@@ -140,104 +150,6 @@ def _take_target(frame: pd.DataFrame, y: Any, name: str | None) -> tuple[pd.Data
     if values.ndim != 1:
         raise DataError(f"`y` must be one column, however its shape is {values.shape}. Compare one target at a time.")
     return frame, pd.Series(values), name or "y"
-
-
-def decide_task(target: pd.Series, name: str, task: str) -> tuple[str, tuple[str, ...]]:
-    """Tell the task of a target.
-
-    A target is taken for a number to regress on if its type is numeric and it has more than 20 distinct values, or
-    some with a fraction and more than two distinct ones; for classes otherwise.
-
-    Parameters
-    ----------
-    target : pandas.Series
-        The target, without missing values.
-    name : str
-        Its name, for the messages.
-    task : {"auto", "classification", "binary", "multiclass", "regression"}
-        What was promised.
-
-    Returns
-    -------
-    task : str
-        "classification" or "regression", or the kind of classes promised.
-    assumed : tuple of str
-        What was assumed, in a sentence, and how to say otherwise.
-
-    Raises
-    ------
-    ConfigError
-        If `task` is unknown.
-    DataError
-        If a number was promised and the target is text.
-
-    Examples
-    --------
-    >>> decide_task(pd.Series([0.5, 1.5, 2.5]), "price", "auto")[0]
-    'regression'
-    """
-    if task not in TASKS:
-        raise ConfigError(f"`task` must be one of {', '.join(map(repr, TASKS))}, however task={task!r}.")
-    is_number = pd.api.types.is_numeric_dtype(target.dtype) and not pd.api.types.is_bool_dtype(target.dtype)
-    if task == "regression" and not is_number:
-        text = next((value for value in target if isinstance(value, str)), target.iloc[0])
-        raise DataError(
-            f"task='regression' needs a numeric target, however {name!r} holds {text!r}. Turn it into numbers, or use "
-            "task='classification'."
-        )
-    if task != "auto":
-        return task, ()
-    distinct = target.nunique()
-    if not is_number:
-        return "classification", ()
-    values = target.to_numpy(dtype=np.float64)
-    fractions = bool((values != np.trunc(values)).any())
-    if distinct > MOST_CLASSES or (fractions and distinct > 2):
-        return "regression", (
-            f"The target {name!r} is numeric with {distinct:,} distinct values, so it is taken for a quantity; "
-            "for classes, ask for task classification.",
-        )
-    return "classification", (
-        f"The target {name!r} is numeric with {distinct} distinct values, so they are taken for classes; for a "
-        "quantity, ask for task regression.",
-    )
-
-
-def _encode_classes(target: pd.Series, name: str) -> tuple[NDArray, NDArray, tuple[Any, ...]]:
-    labels = target.to_numpy(dtype=object)
-    is_text = [isinstance(label, str) for label in labels]
-    strange = next((label for label in labels if not isinstance(label, (str, numbers.Real, np.bool_))), None)
-    if strange is not None:
-        raise DataError(
-            f"The target {name!r} holds {type(strange).__name__} values. Turn its labels into text or numbers."
-        )
-    if any(is_text) and not all(is_text):
-        raise DataError(f"The target {name!r} mixes text and numbers. Turn all labels into text, or all into numbers.")
-    classes, y = np.unique(labels.astype(str) if any(is_text) else np.array(list(labels)), return_inverse=True)
-    return classes[y], y.astype(np.int64), tuple(classes.tolist())
-
-
-def _check_classes(y: NDArray, classes: tuple[Any, ...], name: str, task: str, folds: int) -> str:
-    if len(classes) == 1:
-        raise DataError(
-            f"The target {name!r} is {classes[0]!r} in every row. Give a table with at least two classes, or another "
-            "target."
-        )
-    counts = np.bincount(y)
-    if counts.min() < max(2, folds):
-        rare = classes[int(counts.argmin())]
-        many = " Is it a number? Then ask for task regression." if len(classes) > MOST_CLASSES else ""
-        size = "1 row" if counts.min() == 1 else f"{counts.min()} rows"
-        raise DataError(
-            f"Class {rare!r} of the target {name!r} has {size}, fewer than folds={folds}. Drop or merge "
-            f"the class{f', or use folds={counts.min()}' if counts.min() > 1 else ''}.{many}"
-        )
-    kind = "binary" if len(classes) == 2 else "multiclass"
-    if task in ("binary", "multiclass") and task != kind:
-        raise DataError(
-            f"task={task!r} does not fit the target {name!r} with {len(classes)} classes. Use task={kind!r}."
-        )
-    return kind
 
 
 def _check_folds(n_rows: int, folds: int, seeds: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import pandas as pd
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
+from mambattn._checks import did_you_mean
 from mambattn._errors import DataError
 
 __all__ = ["BUNDLED", "load_bundled"]
@@ -48,8 +48,7 @@ def load_bundled(name: str) -> tuple[pd.DataFrame, pd.Series]:
     ((569, 30), 'diagnosis', ['benign', 'malignant'])
     """
     if name not in BUNDLED:
-        near = difflib.get_close_matches(name, BUNDLED, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, BUNDLED)
         raise DataError(f"There is no bundled table {name!r}. There are {', '.join(BUNDLED)}.{hint}")
     load, options, target_name = _LOADERS[name]
     data: Any = load(as_frame=True, **options)

@@ -23,7 +23,7 @@ from mambattn.compare._plan import gather, keep_best, make_fits, order_fits, sco
 from mambattn.compare._pool import open_workers
 from mambattn.compare._progress import reporter
 from mambattn.compare._statistics import Board, contrasts, leaderboard, mean_scores
-from mambattn.compare._store import Store
+from mambattn.compare._store import open_store
 from mambattn.compare._table import ComparisonTable, make_table
 from mambattn.compare.metrics import choose_metric
 from mambattn.compare.results import Comparison
@@ -225,47 +225,49 @@ def compare_candidates(
         **settings,
         "models": [candidate.describe() for candidate in candidates],
     }
-    store = None if out is None else Store(out, identity, resume=resume)
-    budget = Budget(time_limit, n_workers, spent=0.0 if store is None else store.elapsed())
-    notes = (*table.notes, *notes)
-    with reporter(len(fits), chosen.name, _digits(table), folds, shown=progress) as report:
-        report.say(*notes)
-        with open_workers(work, n_workers) as workers:
-            outcomes = make_fits(fits, workers, store, budget, report, chosen)
-            results = [scored_by(made.result, chosen) for made in outcomes.values()]
-            short = uneven(results)
-            report.say(*short)
-            means = mean_scores(candidates, results)
-            if store is not None:
-                keep_best(store, workers, candidates, chosen, means, budget, report)
-            seconds = budget.elapsed()
-        report.doing("drawing the held-out rows again")
-        held_out = gather(table, candidates, outcomes)
-        board = Board(chosen, means, bootstrap_means(chosen, table.y, table.fold_of, held_out, seed=[random_state, 1]))
-    rows = leaderboard(board, candidates, results)
-    comparison = Comparison(
-        task=table.task,
-        metric=chosen.name,
-        greater_is_better=chosen.greater_is_better,
-        data=_describe_table(table, data_name, target),
-        settings=settings | {"n_jobs": n_workers, "n_threads": work.n_threads, "n_draws": N_DRAWS, "level": LEVEL},
-        machine=_describe_machine(device),
-        rows=rows,
-        folds=tuple(results),
-        contrasts=contrasts(board, rows),
-        seconds=seconds,
-        notes=(*notes, *short),
-        predictions={
-            "index": np.arange(len(table.y)),
-            "fold": table.fold_of[0],
-            "y": table.y,
-            "classes": list(table.classes),
-            "models": {name: given[0] for name, given in held_out.items()},
-        },
-    )
-    if store is not None:
-        store.write_results(comparison, compare_page(comparison))
-    return comparison
+    with open_store(out, identity, resume=resume) as store:
+        budget = Budget(time_limit, n_workers, spent=0.0 if store is None else store.elapsed())
+        notes = (*table.notes, *notes)
+        with reporter(len(fits), chosen.name, _digits(table), folds, shown=progress) as report:
+            report.say(*notes)
+            with open_workers(work, n_workers) as workers:
+                outcomes = make_fits(fits, workers, store, budget, report, chosen)
+                results = [scored_by(made.result, chosen) for made in outcomes.values()]
+                short = uneven(results)
+                report.say(*short)
+                means = mean_scores(candidates, results)
+                if store is not None:
+                    keep_best(store, workers, candidates, chosen, means, budget, report)
+                seconds = budget.elapsed()
+            report.doing("drawing the held-out rows again")
+            held_out = gather(table, candidates, outcomes)
+            board = Board(
+                chosen, means, bootstrap_means(chosen, table.y, table.fold_of, held_out, seed=[random_state, 1])
+            )
+        rows = leaderboard(board, candidates, results)
+        comparison = Comparison(
+            task=table.task,
+            metric=chosen.name,
+            greater_is_better=chosen.greater_is_better,
+            data=_describe_table(table, data_name, target),
+            settings=settings | {"n_jobs": n_workers, "n_threads": work.n_threads, "n_draws": N_DRAWS, "level": LEVEL},
+            machine=_describe_machine(device),
+            rows=rows,
+            folds=tuple(results),
+            contrasts=contrasts(board, rows),
+            seconds=seconds,
+            notes=(*notes, *short),
+            predictions={
+                "index": np.arange(len(table.y)),
+                "fold": table.fold_of[0],
+                "y": table.y,
+                "classes": list(table.classes),
+                "models": {name: given[0] for name, given in held_out.items()},
+            },
+        )
+        if store is not None:
+            store.write_results(comparison, compare_page(comparison))
+        return comparison
 
 
 def _merge_trainer(trainer: TrainerConfig, max_epochs: int | None, device: str) -> TrainerConfig:

@@ -12,21 +12,14 @@ from typing import Any, Self
 from rich.table import Table
 
 from mambattn._errors import DataError
+from mambattn._plain import as_text, json_ready
 from mambattn.compare import _board, _verdict
 
 __all__ = ["Comparison", "FoldResult", "ModelResult"]
 
 FORMAT = "mambattn comparison"
 FORMAT_VERSION = 1
-
-
-def _plain(value: Any) -> Any:
-    """Turn a result into JSON-ready values; JSON has no NaN and no infinity, so these become None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+_WIDTH = 140  # columns that `print` gives the leaderboard
 
 
 class _Plain:
@@ -34,7 +27,7 @@ class _Plain:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values; a score that is no number becomes None."""
-        return _plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})  # type: ignore[arg-type]
+        return json_ready(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -206,6 +199,9 @@ class Comparison:
         """
         return _board.leaderboard_table(self, stacked=stacked)
 
+    def __str__(self) -> str:
+        return f"{as_text(self.table(), _WIDTH)}\n\n{self.verdict()}"
+
     def verdict(self) -> str:
         """Answer "Mamba, attention, or both?" in one line, with one more about the yardsticks.
 
@@ -228,7 +224,7 @@ class Comparison:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "verdict": self.verdict(),
-            **{name: _plain(getattr(self, name)) for name in _SIMPLE_FIELDS},
+            **{name: json_ready(getattr(self, name)) for name in _SIMPLE_FIELDS},
             "rows": [row.to_dict() for row in self.rows],
             "folds": [fold.to_dict() for fold in self.folds],
         }

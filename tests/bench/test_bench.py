@@ -105,7 +105,10 @@ def test_a_step_has_no_backward():
     case = small("ssd_step")
     rows = measure(case, contenders(case, CPU), 1, CPU, LIMITS)
     assert {row.total_ms for row in rows} == {None}
-    assert rows[0].contender == "torch"
+    first, *others = rows
+    assert first.contender == "torch"
+    for row in others:
+        assert row.ratios["torch"] == pytest.approx(first.forward_ms / row.forward_ms)
 
 
 def test_memory_is_that_of_the_call():

@@ -207,7 +207,7 @@ def test_pyplot_and_the_global_settings_stay_untouched(make_comparison):
 def test_numbers_and_labels():
     assert format_number(-0.00001, 3, signed=True) == "0.000"
     assert format_number(1234567.8, 0) == "1,234,568"
-    assert format_number(float("nan"), 2) == "nan"
+    assert format_number(float("nan"), 2) == format_number(float("nan"), 2, signed=True) == "nan"
     assert [decimals([value]) for value in (0.0, 1e-6, 3.0, 25.0, 99_000.0)] == [4, 4, 4, 3, 0]
     assert decimals([float("nan"), 25.0]) == 3
     assert metric_label("f1") == "F1"

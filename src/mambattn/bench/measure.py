@@ -295,14 +295,15 @@ def measure(
         for name, trial in trials.items():
             whole = trial.both if _has_backward(case) else trial.forward
             whole()
-            forwards[name].append(clock(trial.forward)[0])
+            if _has_backward(case):
+                forwards[name].append(clock(trial.forward)[0])
             total, wall = clock(whole)
             totals[name].append(total)
             walls[name].append(wall)
     times = {name: statistics.median(totals[name]) for name in trials}
     rows = []
     for name, trial in trials.items():
-        forward = statistics.median(forwards[name])
+        forward = statistics.median(forwards[name] or totals[name])
         whole = trial.both if _has_backward(case) else trial.forward
         exponentials = prod(case.sizes) if case.op == "selective_scan" else 0
         share = 1e3 * exponentials / forward / limits.exponentials if exponentials and limits.exponentials else None

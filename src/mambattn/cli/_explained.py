@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mambattn._plain import json_ready
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ class Explained:
         for name, part in (("rows", self.rows), ("order", self.order), ("joint", self.joint)):
             if part is not None:
                 content[name] = {key: value for key, value in part.to_dict().items() if key not in _LARGE}
-        return json.dumps(_finite(content), allow_nan=False)
+        return json.dumps(json_ready(content), allow_nan=False)
 
     def summary(self) -> Table:
         """Lay out the importance of each column, or the score of each token, for a terminal."""
@@ -162,12 +163,3 @@ def layer_maps(traced: Trace) -> tuple[LayerMap, ...]:
             mean = replace(mean, labels=mean.labels + one.labels, values=values)
         shown.append(mean)
     return tuple(shown)
-
-
-def _finite(value: Any) -> Any:
-    """Put None for numbers that JSON lacks."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

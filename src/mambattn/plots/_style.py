@@ -128,6 +128,8 @@ def format_number(value: float, n_decimals: int, *, signed: bool = False) -> str
     >>> format_number(-0.00421, 4), format_number(50148.2, 0), format_number(0.5, 2, signed=True)
     ('−0.0042', '50,148', '+0.50')
     """
+    if math.isnan(value):
+        return "nan"
     text = f"{value:{'+' if signed else ''},.{n_decimals}f}"
     unsigned = text.lstrip("+-")
     return unsigned if float(unsigned.replace(",", "")) == 0 and math.isfinite(value) else text.replace("-", "−")

@@ -128,7 +128,7 @@ def test_a_cluster_of_the_caller_stays_up(cluster, tmp_path, monkeypatch, capfd)
         ray.shutdown()
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:{port}", "ray://127.0.0.1:{port}", "auto"])
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:{port}", "auto"])
 def test_no_cluster_is_said_so_at_once(address, monkeypatch):
     monkeypatch.setattr(pool, "_PATIENCE", 0.5)
     with socket.socket() as taken:
@@ -144,3 +144,10 @@ def test_no_cluster_is_said_so_at_once(address, monkeypatch):
         ):
             next(pool.run_on_ray(len, [((),)], address, n_cpus=1, n_gpus=0))
         assert time.monotonic() - began < 10
+
+
+def test_the_address_of_a_client_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"^`ray` must be 'auto', 'local' or 'host:port', however ray='ray://head:10001'"
+    ):
+        next(pool.run_on_ray(len, [((),)], "ray://head:10001", n_cpus=1, n_gpus=0))

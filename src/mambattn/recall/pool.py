@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 from urllib.parse import urlsplit
 
-from mambattn._errors import BackendUnavailableError, MambAttnError
+from mambattn._errors import BackendUnavailableError, ConfigError, MambAttnError
 from mambattn.training.workers import open_pool
 
 __all__ = ["run_here", "run_on_ray", "run_on_workers"]
@@ -99,6 +99,8 @@ def run_on_ray(
 
     Raises
     ------
+    ConfigError
+        If the address is of Ray's client.
     BackendUnavailableError
         If Ray is not installed or there is no cluster at the address.
     MambAttnError
@@ -110,6 +112,11 @@ def run_on_ray(
         raise BackendUnavailableError(
             "`ray` needs the package ray, however it is not installed. Install it with: pip install 'mambattn[ray]'"
         ) from error
+    if "://" in address:  # Ray's client, which starts late and may wait for ever for what a lost connection sent
+        raise ConfigError(
+            f"`ray` must be 'auto', 'local' or 'host:port', however ray={address!r}. Run on a machine of the cluster, "
+            "and use 'auto'."
+        )
     ours = not ray.is_initialized()
     try:
         if ours:
@@ -138,7 +145,7 @@ def run_on_ray(
 
 def _knock(address: str) -> None:
     """Raise an OSError unless something listens at an address, or soon does."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
+    parts = urlsplit(f"//{address}")
     deadline = time.monotonic() + _PATIENCE
     while parts.hostname and parts.port:
         try:

@@ -1,6 +1,7 @@
 """A Ray cluster of which a node dies gives the same results, and leaves nothing behind."""
 
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -46,6 +47,14 @@ def cluster():
     ]
 
 
+def wait_for(path):
+    """Wait until a file is there; not for ever, so that a test fails instead of hanging."""
+    deadline = time.monotonic() + 500  # Ray runs its workers at low priority
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def kill_node(cluster, node):
     """End all processes of a node at once, as when its machine is lost."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
@@ -69,15 +78,14 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster, tiny, kept, t
                 hung.write_text(str(call[4]))
                 time.sleep(600)
 
-        while here != doomed_id and not hung.exists():
-            time.sleep(0.02)
+        if here != doomed_id:
+            wait_for(hung)
         return run_cell(*call, progress=hang)
 
     n_steps = []
 
     def kill():
-        while not hung.exists():
-            time.sleep(0.02)
+        wait_for(hung)
         kill_node(cluster, doomed)
         n_steps.append(int(load_file(Path(hung.read_text()))["step"]))
 
@@ -87,10 +95,11 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster, tiny, kept, t
     killer.start()
     capfd.readouterr()
     results = run(study, out, ray=cluster.address)
-    killer.join()
+    killer.join(timeout=120)
     said = capfd.readouterr()
-    assert said.err == ""
-    assert len(said.out.splitlines()) <= 1  # Ray's word that the call of the lost node is tried again
+    # Only Ray says something: that the call of the lost node is tried again, and on a slow machine what it waits for.
+    lines = re.sub(r"\x1b\[\d+m", "", said.out + said.err).splitlines()
+    assert [line for line in lines if not line.startswith(("[", "("))] == []
     assert n_steps == [99]
     assert kept(out) == kept(tmp_path / "here")
     assert len(results.rows) == 6

@@ -98,6 +98,16 @@ def test_an_output_that_lacks_a_minus_gets_a_hyphen(calls, make_comparison, enco
     assert numbers.findall(spelled.stdout) == numbers.findall(unspelled.stdout.replace("−", "-"))
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_behind_standard_output_is_one_sentence():
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "mambattn.cli", "describe", "MA"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[0] == "Error: The output cannot be written: No space left on device."
+
+
 def test_json_on_standard_output_is_alone_there(calls, make_comparison):
     result = invoke("compare wine --json -")
     assert json.loads(result.stdout) == make_comparison().to_dict()

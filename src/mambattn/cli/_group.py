@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import sys
 import warnings
@@ -42,6 +43,8 @@ class CommandGroup(click.Group):
         except MambAttnError as error:
             raise Refusal(str(error)) from error
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise Refusal(f"{error.filename or 'The output'} cannot be written: {error.strerror}.") from error
             if error.filename is None:  # such as a reader of our output that went away, which click knows how to end
                 raise
             raise Refusal(f"{str(error.filename)!r} cannot be used: {error.strerror}.") from error

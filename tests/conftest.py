@@ -1,11 +1,13 @@
-"""Shared test set-up: one thread (tiny models are far faster so), the folder of real data and a browser, where they exist."""
+"""Shared test set-up: one thread (tiny models are far faster so), hand-made results, the folder of real data and a browser."""
 
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,6 +21,37 @@ if not torch.cuda.is_available():
 
 # A shell starts its background jobs with Ctrl-C ignored, and that is inherited; the tests of Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep what a test makes of the number of threads from the next one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def load_sample(name: str) -> Any:
+    """Import a module beside the tests of the figures."""
+    spec = importlib.util.spec_from_file_location(f"plots_{name}", Path(__file__).parent / "plots" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def make_comparison() -> Callable[..., Any]:
+    """Give the maker of a hand-made comparison."""
+    return load_sample("sample").make_comparison
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., Any]:
+    """Give the maker of a hand-made recall study."""
+    return load_sample("recall_sample").make_study
 
 
 @pytest.fixture(scope="session")

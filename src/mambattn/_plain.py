@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["as_text", "json_ready"]
+__all__ = ["PlainData", "as_text", "json_ready"]
 
 
 def json_ready(value: Any) -> Any:
@@ -38,6 +38,20 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [json_ready(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class PlainData:
+    """What dataclasses of results share."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values; what is no number or not finite becomes None.
+
+        Returns
+        -------
+        dict
+            The fields.
+        """
+        return json_ready(self)
 
 
 def as_text(renderable: Any, width: int = 80) -> str:

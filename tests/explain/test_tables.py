@@ -241,6 +241,7 @@ def test_joint_effects_are_those_of_a_known_function():
     some = joint_effects(model, TABLE, ["ward", "age"], target=1)
     assert some.names == ("ward", "age")
     torch.testing.assert_close(some.strength, found.strength[[1, 0]][:, [1, 0]])
+    assert torch.equal(joint_effects(model, TABLE, iter(["ward", "age"]), target=1).values, some.values)
 
 
 def test_results_are_plain():

@@ -12,14 +12,6 @@ from mambattn.tasks import parse_task
 ARCHS = (*ARCHITECTURES, "hybrid_a:log_scaling=always", "S-L:window=4:positions=learned")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def small(arch: str, **changes) -> Study:
     settings = {"archs": (arch,), "seeds": (3, 5), "lrs": (1e-3, 1e-2), "steps": 60, "lengths": (16,)}
     return Study(**{**settings, "train_length": 16, "d_model": 8, "d_state": 4, "batch": 4, **changes})

@@ -23,14 +23,6 @@ def course(share: float) -> float:
     return 1 - share / 2
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_members_train_as_they_would_alone(schedule: str) -> None:
     networks = [make(schedule, seed) for seed in range(3)]

@@ -67,8 +67,7 @@ class Explained:
         from rich.table import Table
         from rich.text import Text
 
-        from mambattn.plots import decimals, format_number
-        from mambattn.plots._signed import shorten
+        from mambattn.plots import decimals, format_number, shorten
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("token" if self.rows is None else "column", no_wrap=True)

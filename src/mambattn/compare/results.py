@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.table import Table
 
 from mambattn._errors import DataError
-from mambattn._plain import as_text, json_ready
+from mambattn._plain import PlainData, as_text, json_ready
 from mambattn.compare import _board, _verdict
 
 __all__ = ["Comparison", "FoldResult", "ModelResult"]
@@ -22,12 +22,8 @@ FORMAT_VERSION = 1
 _WIDTH = 140  # columns that `print` gives the leaderboard
 
 
-class _Plain:
+class _Plain(PlainData):
     """What the flat dataclasses share: to and from JSON-ready values."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values; a score that is no number becomes None."""
-        return json_ready(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -95,12 +95,12 @@ def joint_effects(
     torch.Size([2, 2])
     """
     given = table_input(estimator, rows, target, background)
-    if isinstance(columns, str) or not (columns is None or (isinstance(columns, Iterable) and len(tuple(columns)))):
+    names = given.names if columns is None else tuple(columns) if isinstance(columns, Iterable) else ()
+    if isinstance(columns, str) or not names:
         raise ConfigError(
             f"`columns` must be names of columns, one at least, however columns={columns!r}. Use "
             f"columns={list(given.names[:2])}, or None for all."
         )
-    names = given.names if columns is None else tuple(columns)
     unknown = [name for name in names if name not in given.names]
     if unknown:
         shown = f"{', '.join(given.names[:20])}{', …' if len(given.names) > 20 else ''}"

@@ -4,7 +4,7 @@ Every function draws into a new `matplotlib.figure.Figure`, or into the axes it 
 """
 
 from mambattn.plots._lines import LineStyle, arch_label, line_styles
-from mambattn.plots._signed import as_array, figures_of_three, kind_color
+from mambattn.plots._signed import as_array, figures_of_three, kind_color, shorten
 from mambattn.plots._style import FAMILY_COLORS, GRID, INK, LETTER_COLORS, MUTED, decimals, format_number, metric_label
 from mambattn.plots.attribution import attribution_row, promise, token_text
 from mambattn.plots.fit import calibration, learning_curves, residuals
@@ -46,6 +46,7 @@ __all__ = [
     "rollout_layers",
     "schedule_strip",
     "scores_by_fold",
+    "shorten",
     "sweep_accuracies",
     "token_text",
 ]

@@ -100,7 +100,25 @@ def figures_of_three(value: float) -> str:
 
 
 def shorten(name: str, longest: int = 18) -> str:
-    """Cut a long name, and show the line breaks in it."""
+    """Cut a long name, and show the line breaks in it.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    longest : int, default 18
+        Its letters, a mark for what is cut included.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Examples
+    --------
+    >>> shorten("a column with a long name", 10)
+    'a column …'
+    """
     name = name.replace("\n", "↵").replace("\t", "⇥")
     return name if len(name) <= longest else name[: longest - 1] + "…"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mambattn._plain import as_text, json_ready
+from mambattn._plain import PlainData, as_text
 
 if TYPE_CHECKING:
     from mambattn.recall.links import Link, Links
@@ -35,22 +35,12 @@ def accuracy_text(value: float, *, signed: bool = False) -> str:
     return f"{'−' if value < 0 and float(digits) else '+'}{text}"
 
 
-class Printed(abc.ABC):
+class Printed(PlainData, abc.ABC):
     """Plain data that prints itself: without colours and 80 columns wide with ``print``, and on a rich console."""
 
     @abc.abstractmethod
     def _draw(self, width: int) -> Iterator[RenderableType]:
         """Draw a block for each task, as wide as the console allows."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values; what is not defined becomes None.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return json_ready(self)
 
     def __str__(self) -> str:
         return as_text(self)

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from mambattn._checks import did_you_mean
 from mambattn._errors import ConfigError
-from mambattn._plain import json_ready
+from mambattn._plain import PlainData
 from mambattn.recall import _table
 from mambattn.recall.architectures import parse_architecture
 from mambattn.recall.claims import CHAIN, MARGIN, MIN_SEEDS, judge, parse_chain
@@ -24,7 +24,7 @@ __all__ = ["Link", "Links", "measure_links"]
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(PlainData):
     """One claim on one task, and the verdict; see `judge` for what the words mean.
 
     Parameters
@@ -59,16 +59,6 @@ class Link:
     high: float
     verdict: str
     reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values; a number that is not defined becomes None.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return json_ready(self)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any, NoReturn, Self
 
 from mambattn._checks import did_you_mean
 from mambattn._errors import DataError
-from mambattn._plain import json_ready
+from mambattn._plain import PlainData
 
 __all__ = ["Row"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(PlainData):
     """One seed of one architecture on one task.
 
     Parameters
@@ -75,16 +75,6 @@ class Row:
 
     def _refuse(self, name: str, must: str, mend: str) -> NoReturn:
         raise DataError(f"`{name}` must {must}, however {name}={getattr(self, name)!r}. {mend}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values, the lengths as strings.
-
-        Returns
-        -------
-        dict
-            The fields.
-        """
-        return json_ready(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
